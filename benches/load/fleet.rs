@@ -1,0 +1,298 @@
+//! All connections, and the course of a run.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::arguments::Plan;
+use crate::connection::{Connection, Heard, Watch};
+use crate::fault::Fault;
+use crate::poller::{Poller, Ready};
+use crate::recorder::{Measured, Recorder};
+use crate::report::Report;
+use crate::status::Status;
+use crate::upgrade;
+use crate::workload::{Progress, Workload};
+
+/// Enough for what a server writes at once to one connection.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A server that is silent for so long while something is due does not work.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections from one source address: fewer than the ports that Linux gives out by default.
+const CONNECTIONS_PER_SOURCE: usize = 20_000;
+
+/// The connections of one workload to one server.
+///
+/// ```text
+/// opening ─all are ready─► warming up ─► measuring ─► draining: all that was sent comes back
+/// ```
+pub struct Fleet<'a, W> {
+    plan: &'a Plan,
+    workload: W,
+    connections: Vec<Connection>,
+    poller: Poller,
+    ready: Vec<Ready>,
+    scratch: Vec<u8>,
+    recorder: Recorder,
+    status: Status,
+    clock: Instant,
+    heard: Instant,
+    /// Handshakes that are done.
+    upgraded: usize,
+    /// Greetings that are answered.
+    greeted: usize,
+    sending: bool,
+}
+
+/// What one read has brought.
+#[derive(Default)]
+struct Harvest {
+    now_ns: Option<u64>,
+    upgraded: bool,
+    ready: bool,
+    /// How many messages are done, and whose they were.
+    done: usize,
+    sender: usize,
+}
+
+impl<'a, W: Workload> Fleet<'a, W> {
+    /// No connection yet.
+    pub fn new(plan: &'a Plan, workload: W) -> Result<Self, Fault> {
+        Ok(Self {
+            plan,
+            connections: Vec::with_capacity(workload.connections()),
+            workload,
+            poller: Poller::new()?,
+            ready: Vec::new(),
+            scratch: vec![0; READ_BYTES],
+            recorder: Recorder::new()?,
+            status: Status::new(plan.progress),
+            clock: Instant::now(),
+            heard: Instant::now(),
+            upgraded: 0,
+            greeted: 0,
+            sending: true,
+        })
+    }
+
+    /// Do it all.
+    pub fn run(mut self) -> Result<Report, Fault> {
+        let opening = self.open()?;
+        let measured = self.measure()?;
+        self.drain()?;
+        Ok(Report {
+            load: self.workload.describe(),
+            unit: self.workload.unit(),
+            connections: self.connections.len(),
+            opening,
+            measured,
+        })
+    }
+
+    /// Open all connections, few at a time; return how long that took, greetings included.
+    fn open(&mut self) -> Result<Duration, Fault> {
+        self.status.enter("opening");
+        let began = Instant::now();
+        let wanted = self.workload.connections();
+        let request = upgrade::request(&self.target().to_string(), &self.plan.path);
+        while self.greeted < wanted {
+            let under_way = self.connections.len() - self.upgraded;
+            let room = self.plan.handshakes.saturating_sub(under_way);
+            for _ in 0..room.min(wanted - self.connections.len()) {
+                self.connect(&request)?;
+            }
+            self.turn(Duration::from_secs(1))?;
+            self.check_alive(wanted - self.greeted)?;
+        }
+        self.status.enter("opened");
+        Ok(began.elapsed())
+    }
+
+    fn measure(&mut self) -> Result<Measured, Fault> {
+        self.status.enter("warming up");
+        for id in 0..self.connections.len() {
+            self.send(id, self.workload.in_flight(id), self.now_ns())?;
+        }
+        self.run_for(self.plan.warmup)?;
+        self.status.enter("measuring");
+        self.recorder.start();
+        let lasted = self.run_for(self.plan.seconds)?;
+        let measured = self.recorder.stop(lasted);
+        self.status.enter("measured");
+        Ok(measured)
+    }
+
+    fn run_for(&mut self, seconds: f64) -> Result<Duration, Fault> {
+        let began = Instant::now();
+        let end = began + Duration::from_secs_f64(seconds);
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(now - began);
+            }
+            self.turn(end - now)?;
+            self.check_alive(self.workload.outstanding())?;
+        }
+    }
+
+    /// Send nothing more, wait for what is outstanding, and say goodbye.
+    fn drain(&mut self) -> Result<(), Fault> {
+        self.status.enter("draining");
+        self.sending = false;
+        while self.workload.outstanding() > 0 {
+            self.turn(Duration::from_secs(1))?;
+            self.check_alive(self.workload.outstanding())?;
+        }
+        for connection in &mut self.connections {
+            // The figures are there; a server that is gone by now spoils nothing.
+            let _ = connection.close();
+        }
+        Ok(())
+    }
+
+    /// Wait for sockets, `most` at the longest, and serve those that are ready.
+    fn turn(&mut self, most: Duration) -> Result<(), Fault> {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.poller.wait(&mut ready, most.min(Duration::from_secs(1)))?;
+        for ready in &ready {
+            self.serve(*ready)?;
+        }
+        self.ready = ready;
+        self.status.tick(self.recorder.total(), self.upgraded);
+        Ok(())
+    }
+
+    fn serve(&mut self, ready: Ready) -> Result<(), Fault> {
+        let id = ready.id();
+        if ready.readable() {
+            let harvest = self.receive(id)?;
+            self.upgraded += usize::from(harvest.upgraded);
+            self.greeted += usize::from(harvest.ready);
+            if harvest.upgraded {
+                self.greet(id);
+            }
+            if let (true, Some(now_ns)) = (self.sending && harvest.done > 0, harvest.now_ns) {
+                self.send(harvest.sender, harvest.done, now_ns)?;
+            }
+        }
+        self.flush(id)
+    }
+
+    fn receive(&mut self, id: usize) -> Result<Harvest, Fault> {
+        let Self { connections, workload, recorder, scratch, clock, .. } = self;
+        let mut harvest = Harvest::default();
+        connections[id].receive(scratch, |heard| {
+            // One look at the clock for each read, as soon as it is done.
+            let now_ns = *harvest.now_ns.get_or_insert_with(|| elapsed_ns(*clock));
+            let (kind, payload) = match heard {
+                Heard::Upgraded => {
+                    harvest.upgraded = true;
+                    return Ok(());
+                }
+                Heard::Message(kind, payload) => (kind, payload),
+            };
+            match workload.receive(id, kind, payload, now_ns, recorder) {
+                Ok(Progress::Nothing) => {}
+                Ok(Progress::Ready) => harvest.ready = true,
+                Ok(Progress::Done { sender }) => {
+                    harvest.sender = sender;
+                    harvest.done += 1;
+                }
+                Err(reason) => return Err(Fault::Wrong { id, reason }),
+            }
+            Ok(())
+        })?;
+        Ok(harvest)
+    }
+
+    fn greet(&mut self, id: usize) {
+        match self.workload.greeting(id) {
+            Some(greeting) => self.connections[id].say(&greeting),
+            None => self.greeted += 1,
+        }
+    }
+
+    fn send(&mut self, id: usize, count: usize, now_ns: u64) -> Result<(), Fault> {
+        if count == 0 {
+            return Ok(());
+        }
+        self.connections[id].outbox.queue(count);
+        self.workload.sent(id, count, now_ns);
+        self.flush(id)
+    }
+
+    fn flush(&mut self, id: usize) -> Result<(), Fault> {
+        let connection = &mut self.connections[id];
+        match connection.flush()? {
+            Watch::AsBefore => Ok(()),
+            Watch::Room(room) => Ok(self.poller.watch(connection, id, room)?),
+        }
+    }
+
+    fn connect(&mut self, request: &[u8]) -> Result<(), Fault> {
+        let id = self.connections.len();
+        let socket = self.socket(id).map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE) => Fault::OutOfDescriptors { opened: id },
+            _ => Fault::Connect { target: self.target().to_string(), error },
+        })?;
+        let connection = Connection::new(id, socket, self.workload.ring(id), request);
+        self.poller.add(&connection, id)?;
+        self.connections.push(connection);
+        Ok(())
+    }
+
+    /// A socket that connects, or has connected, to the target.
+    fn socket(&self, id: usize) -> io::Result<TcpStream> {
+        let target = self.target();
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = self.source(id) {
+            socket.bind(&SocketAddr::from((source, 0)).into())?;
+        }
+        match socket.connect(&target.into()) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {}
+            other => other?,
+        }
+        Ok(socket.into())
+    }
+
+    /// The address to come from, where one has not ports enough or another was asked for.
+    fn source(&self, id: usize) -> Option<Ipv4Addr> {
+        let further = u8::try_from(id / CONNECTIONS_PER_SOURCE).unwrap_or(u8::MAX);
+        let last = self.plan.source.saturating_add(further);
+        match self.plan.host {
+            IpAddr::V4(host) if host.is_loopback() && last > 1 => {
+                Some(Ipv4Addr::new(127, 0, 0, last))
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        }
+    }
+
+    fn target(&self) -> SocketAddr {
+        SocketAddr::new(self.plan.host, self.plan.port)
+    }
+
+    fn check_alive(&mut self, missing: usize) -> Result<(), Fault> {
+        if missing == 0 || !self.ready.is_empty() {
+            self.heard = Instant::now();
+        }
+        if self.heard.elapsed() < PATIENCE {
+            return Ok(());
+        }
+        Err(Fault::Stalled { phase: self.status.phase(), seconds: PATIENCE.as_secs(), missing })
+    }
+
+    fn now_ns(&self) -> u64 {
+        elapsed_ns(self.clock)
+    }
+}
+
+fn elapsed_ns(clock: Instant) -> u64 {
+    u64::try_from(clock.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}

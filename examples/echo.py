@@ -1,0 +1,42 @@
+"""Echo every message, text and binary, as it came: what conformance and load tools talk to.
+
+python examples/echo.py --port 9001
+"""
+
+import argparse
+
+from rakit_ws import Client, Server
+
+
+def main() -> int:
+    """Run the server until it is stopped."""
+    parser = argparse.ArgumentParser(description="A raw echo server.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9001)
+    parser.add_argument("--log-level", default="warning")
+    arguments = parser.parse_args()
+    server = Server(
+        host=arguments.host,
+        port=arguments.port,
+        log_level=arguments.log_level,
+        welcome=False,
+        presence={"enabled": False},
+        # The conformance suite sends 16 MiB in one message.
+        max_buffer_size=16 * 1024 * 1024,
+        max_send_buffer=32 * 1024 * 1024,
+    )
+
+    @server.on("start")
+    def started(server: Server) -> None:
+        print(f"listening on {', '.join(server.addresses)}", flush=True)
+
+    @server.on("receive")
+    def echo(client: Client, opcode: int, payload: bytes) -> bool:
+        client.send_frame(opcode, payload)
+        return True
+
+    return server.run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,363 @@
+"""
+The native module: the frame core and the engine, in Rust.
+
+Faults of the caller raise what `rakit_ws.errors` declares; faults of a peer are events.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, final
+
+from typing_extensions import Buffer, Self
+
+__version__: Final[str]
+
+TEXT: Final[int]
+"""(TEXT, handle, payload: bytes): a whole text message, valid UTF-8. The opcode."""
+BINARY: Final[int]
+"""(BINARY, handle, payload: bytes): a whole binary message. The opcode."""
+REQUESTED: Final[int]
+"""(REQUESTED, handle, Request): a handshake to `accept` or `reject`."""
+ABANDONED: Final[int]
+"""(ABANDONED, handle, None): it is gone, or out of time, before it was decided."""
+REFUSED: Final[int]
+"""(REFUSED, 0, (status, reason, peer)): the engine refused a handshake by itself."""
+IDLE: Final[int]
+"""(IDLE, handle, None): nothing came for the ping interval; only where asked for."""
+CLOSED: Final[int]
+"""(CLOSED, handle, (code, reason, "peer" | "server" | "lost")): an accepted connection ended."""
+ACCEPT_PAUSED: Final[int]
+"""(ACCEPT_PAUSED, 0, error: str): descriptors or memory ran out; nobody is accepted for now."""
+ACCEPT_RESUMED: Final[int]
+"""(ACCEPT_RESUMED, 0, None): connections are accepted again."""
+
+@final
+class Message:
+    """A whole message: opcode 1 (text, valid UTF-8) or 2 (binary) and its payload."""
+
+    __match_args__: Final = ("opcode", "payload")
+    def __new__(cls, opcode: int, payload: bytes) -> Self: ...
+    @property
+    def opcode(self) -> int: ...
+    @property
+    def payload(self) -> bytes: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Ping:
+    """A Ping; it wants a Pong with the same payload (RFC 6455 §5.5.2)."""
+
+    __match_args__: Final = ("payload",)
+    def __new__(cls, payload: bytes) -> Self: ...
+    @property
+    def payload(self) -> bytes: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Pong:
+    """A Pong (RFC 6455 §5.5.3)."""
+
+    __match_args__: Final = ("payload",)
+    def __new__(cls, payload: bytes) -> Self: ...
+    @property
+    def payload(self) -> bytes: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Close:
+    """A Close: its status code, 1005 if it had none, and its reason (RFC 6455 §5.5.1)."""
+
+    __match_args__: Final = ("code", "reason")
+    def __new__(cls, code: int, reason: str) -> Self: ...
+    @property
+    def code(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Failed:
+    """The connection fails: the status code to close it with, and why (RFC 6455 §7.1.7)."""
+
+    __match_args__: Final = ("code", "reason")
+    def __new__(cls, code: int, reason: str) -> Self: ...
+    @property
+    def code(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class FrameDecoder:
+    """
+    Decodes what one peer sends, without a socket.
+
+    `max_message_bytes` bounds a message, all fragments together. `role` is the endpoint that
+    decodes: a "server" demands masked frames, a "client" unmasked ones (RFC 6455 §5.1).
+
+    Raises:
+        UsageError: another role.
+    """
+
+    def __new__(cls, *, max_message_bytes: int = 1_048_576, role: str = "server") -> Self: ...
+    def receive_data(self, data: Buffer) -> list[Message | Ping | Pong | Close | Failed]:
+        """
+        Take bytes from the peer; return the events that they complete, oldest first.
+
+        `data` may end anywhere, even inside a header; events do not depend on where. What is
+        wrong is refused at the byte that proves it: text in the middle of a frame, a length
+        before its masking key. A fault of the peer is the last event, `Failed`, with its
+        status code (RFC 6455 §7.4.1). After it, and after a `Close`, everything is ignored.
+
+        Raises:
+            UsageError: called after `receive_eof()`.
+            TypeError: `data` is not bytes-like.
+        """
+
+    def receive_eof(self) -> list[Message | Ping | Pong | Close | Failed]:
+        """Take the end of the stream; return `Failed(1006)` unless Close or Failed came before."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """
+        Bytes that wait for the next call.
+
+        At most `max_message_bytes` of a message and 131 of a header or control frame.
+        """
+
+def encode_frame(
+    opcode: int, payload: Buffer, *, fin: bool = True, mask: bytes | None = None
+) -> bytes:
+    """
+    Return one frame (RFC 6455 §5.2), masked if a key of four bytes is given.
+
+    Raises:
+        UsageError: no such opcode, a control frame that is fragmented or over 125 bytes, a key
+            that has not four bytes.
+        TypeError: `payload` is not bytes-like.
+    """
+
+def apply_mask(data: Buffer, key: bytes) -> bytes:
+    """
+    Return `data` masked, or unmasked, with a key of four bytes (RFC 6455 §5.3).
+
+    Raises:
+        UsageError: a key that has not four bytes.
+        TypeError: `data` is not bytes-like.
+    """
+
+@final
+class Request:
+    """
+    A client's opening handshake (RFC 6455 §4.1), which RFC 6455 has nothing against.
+
+    Header bytes are given as ISO 8859-1.
+    """
+
+    @property
+    def target(self) -> str:
+        """The request target as it came: path and query, or an absolute URI."""
+
+    @property
+    def path(self) -> str:
+        """The path alone."""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Every header line in its order: name in lower case, value."""
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a header in any letter case, several lines joined by ", "."""
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """The subprotocols that the client offers, the one that it likes best first."""
+
+    @property
+    def extensions(self) -> list[str]:
+        """The names of the extensions that the client offers."""
+
+    @property
+    def peer(self) -> str:
+        """`address:port`, `[address]:port` for IPv6, `unix:` for a Unix socket."""
+
+@final
+class Engine:
+    """
+    Sockets, queues, channels and time of one server; belongs to one thread.
+
+    Its poller is one descriptor, `fileno()`, to be registered with an event loop. When that is
+    readable: `poll()`, handle the events, `flush()`. A client is a handle, an int; a stale one
+    is inert: calls with it do nothing and return False, 0 or an empty list.
+
+    Times are in seconds, 0 means never (`close_timeout_s`: at once). `on_queued` is called,
+    once, when something is queued outside a batch: it must see to it that `flush` is called
+    soon, and must not call the engine itself.
+
+    Raises:
+        UsageError: a time below 0 or over 1e9.
+        OSError: no descriptor for the poller.
+    """
+
+    def __new__(
+        cls,
+        *,
+        max_message_bytes: int,
+        max_send_buffer: int,
+        max_connections: int,
+        max_connections_per_ip: int = 0,
+        max_undecided_handshakes: int = 1024,
+        handshake_timeout_s: float = 10.0,
+        ping_interval_s: float = 25.0,
+        ping_timeout_s: float = 60.0,
+        close_timeout_s: float = 5.0,
+        report_idle: bool = False,
+        on_queued: Callable[[], object] | None = None,
+    ) -> Self: ...
+    def listen(self, host: str, port: int, *, backlog: int = 4096) -> None:
+        """
+        Accept connections on an address, a name (on all its addresses) or `unix:/path`.
+
+        Raises:
+            ListenError: taken, forbidden or not to be resolved.
+        """
+
+    def stop_listening(self) -> None:
+        """Accept no connection any more."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, with the ports that the system chose for 0."""
+
+    def fileno(self) -> int:
+        """Return the poller's descriptor: readable while `poll` has something to say."""
+
+    def poll(self) -> list[tuple[int, int, Any]]:
+        """
+        Return what has happened: (kind, handle, content), the kinds as above. Never blocks.
+
+        Does a bounded amount of work; the descriptor stays readable while there is more. To be
+        called at `next_deadline_s` too. What is queued until the next `flush` goes out with
+        it, in one write for each connection, ahead of a Close that is due.
+
+        Raises:
+            OSError: the poller is broken.
+        """
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the sockets take it."""
+
+    @property
+    def next_deadline_s(self) -> float | None:
+        """Seconds until `poll` has a deadline to look at; None: there is none."""
+
+    def accept(
+        self,
+        handle: int,
+        *,
+        subprotocol: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        first: bytes | None = None,
+    ) -> bool:
+        """
+        Open an undecided connection; tell whether it was still there.
+
+        Sends 101, then the text message `first`, then what was queued for it meanwhile.
+
+        Raises:
+            UsageError: a header that would break the response.
+        """
+
+    def reject(
+        self, handle: int, status: int, reason: str, *, headers: Sequence[tuple[str, str]] = ()
+    ) -> bool:
+        """
+        Refuse an undecided connection; tell whether it was still there.
+
+        Raises:
+            UsageError: a status outside 400 to 599, a header that would break the response.
+        """
+
+    def send(self, handle: int, payload: bytes, opcode: int = 1) -> bool:
+        """
+        Queue a message; False if the client is gone, or was closed now as a slow reader.
+
+        From 4 KiB on the bytes are not copied but kept until they are sent.
+
+        Raises:
+            UsageError: an opcode other than 1 and 2, text that is not UTF-8.
+        """
+
+    def publish(self, topic: str, payload: bytes) -> int:
+        """Queue a text message (valid UTF-8, unchecked) for a topic; return for how many."""
+
+    def broadcast(self, payload: bytes) -> int:
+        """Queue a text message (valid UTF-8, unchecked) for everyone; return for how many."""
+
+    def broadcast_from(self, first: int, most: int, payload: bytes) -> tuple[int, int | None]:
+        """
+        Broadcast to at most `most` clients, from slot `first` on.
+
+        Returns for how many, and the slot to go on from; None: nobody is left.
+        """
+
+    def subscribe(self, handle: int, topic: str) -> bool:
+        """Let a client hear a topic; tell whether that is new."""
+
+    def unsubscribe(self, handle: int, topic: str) -> bool:
+        """Let a client no longer hear a topic; tell whether it did."""
+
+    def hears(self, handle: int, topic: str) -> bool:
+        """Tell whether a client hears a topic."""
+
+    def topics_of(self, handle: int) -> list[str]:
+        """Return the topics that a client hears, in no order."""
+
+    def topic_count(self, handle: int) -> int:
+        """Tell how many topics a client hears."""
+
+    def topics(self) -> dict[str, int]:
+        """Return every topic that has subscribers, with the number of them."""
+
+    def subscribers(self, topic: str) -> list[int]:
+        """Return the handles of those who hear a topic, in no order."""
+
+    def close(self, handle: int, code: int, reason: str = "") -> bool:
+        """
+        Start the closing handshake behind what is queued; tell whether the client was open.
+
+        A reason over 123 bytes is cut.
+
+        Raises:
+            UsageError: a code that must not be sent (RFC 6455 §7.4.1).
+        """
+
+    def close_all(self, code: int, reason: str = "") -> int:
+        """Close everyone, refuse handshakes with 503; return how many were open. As `close`."""
+
+    def abort_all(self) -> None:
+        """End every TCP connection at once; nothing is reported."""
+
+    def pause_reading(self, handle: int) -> None:
+        """Report no message of a client for now; TCP then slows it down."""
+
+    def resume_reading(self, handle: int) -> None:
+        """Report its messages again."""
+
+    @property
+    def connection_count(self) -> int:
+        """Connections of every kind, those that are closing included."""
+
+    @property
+    def open_count(self) -> int:
+        """Clients whose handshake is done and that are not closing."""
+
+    def queued_bytes(self, handle: int) -> int:
+        """Tell how many bytes wait for a client."""
+
+    def counters(self) -> dict[str, int]:
+        """Return totals since the engine was made, by name."""

@@ -1,0 +1,244 @@
+"""
+The command line: `rakit-ws run`, `check`, `version`, also as `python -m rakit_ws`.
+
+A mistake of the user ends with one line on standard error: exit code 2 for the configuration
+and the command line, 1 for an address that can't be had. Only an exception raised inside the
+user's own module shows its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from importlib.metadata import version as distribution_version
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rakit_ws import config as configuration
+from rakit_ws.config import literal, options, value_of
+from rakit_ws.errors import ConfigError, ListenError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rakit_ws.config import Effective, Option
+    from rakit_ws.server import Server
+
+PROGRAM = "rakit-ws"
+
+# Flags are texts: the configuration reads and refuses them as it does the environment.
+HostFlag = Annotated[
+    str | None,
+    typer.Option("--host", show_default=False, help='Address, name or "unix:/path" to listen on.'),
+]
+PortFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--port", metavar="PORT", show_default=False, help="TCP port; 0 picks a free one."
+    ),
+]
+FileFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        show_default=False,
+        help="TOML file; without it rakit_ws.toml of the working directory, if there is one.",
+    ),
+]
+AppFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--app",
+        metavar="MODULE:SERVER",
+        show_default=False,
+        help="Your Server, with its hooks.",
+    ),
+]
+LogLevelFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--log-level",
+        metavar="LEVEL",
+        show_default=False,
+        help="debug, info, warning or error.",
+    ),
+]
+
+commands = typer.Typer(
+    help="The WebSocket server of the Rakit framework.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out the command line (without the program's name); return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code: int | None = commands(
+            args=list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False
+        )
+    except (ConfigError, UsageError) as mistake:
+        return _complain(str(mistake), code=2)
+    except ListenError as fault:
+        return _complain(str(fault), code=1)
+    except typer.Abort:
+        return 130
+    except Exception as fault:
+        # Typer has the base class of its own complaints in another place in each release.
+        if not hasattr(fault, "format_message"):
+            raise
+        return _complain(fault.format_message(), code=2)
+    return code or 0
+
+
+def _complain(message: str, *, code: int) -> int:
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+@commands.command()
+def run(
+    *,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    config: FileFlag = None,
+    app: AppFlag = None,
+    log_level: LogLevelFlag = None,
+) -> int:
+    """Run the server until SIGINT or SIGTERM."""
+    from rakit_ws.server import Server  # here, so that `check` and `version` stay light
+
+    server = _app(app) if app else Server()
+    flags = {"host": host, "port": port, "log_level": log_level}
+    server.configure(_effective(server.settings, config, flags).config)
+    return server.run()
+
+
+@commands.command()
+def check(
+    *,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    config: FileFlag = None,
+    app: AppFlag = None,
+    log_level: LogLevelFlag = None,
+) -> None:
+    """Validate the configuration; print what is in force, and who set it."""
+    settings = _app(app).settings if app else {}
+    flags = {"host": host, "port": port, "log_level": log_level}
+    effective = _effective(settings, config, flags)
+    if sys.stdout.isatty():
+        _print_table(effective)
+    else:
+        print("\n".join(_toml_lines(effective)))
+    for warning in effective.config.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+@commands.command()
+def version() -> None:
+    """Print the version."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    print(f"rakit_ws {distribution_version('rakit-ws')} (Python {python})")
+
+
+def _effective(
+    settings: Mapping[str, object], file: str | None, flags: Mapping[str, str | None]
+) -> Effective:
+    return configuration.resolve(
+        base=settings,
+        file=configuration.default_file() if file is None else Path(file),
+        environ=os.environ,
+        flags=flags,
+    )
+
+
+# --- What `check` prints --------------------------------------------------------------------
+
+
+def _toml_lines(effective: Effective) -> Iterator[str]:
+    """Yield the effective configuration as TOML, sources as comments, secrets hidden."""
+    table = ""
+    for option in options():
+        prefix, _, name = option.key.rpartition(".")
+        if prefix != table:
+            table = prefix
+            yield f"\n[{table}]"
+        line = f"{name} = {_shown(option, effective)}"
+        source = effective.sources.get(option.key)
+        yield f"{line}  # {source}" if source else line
+
+
+def _print_table(effective: Effective) -> None:
+    from rich.console import Console  # only a terminal needs it
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("Key", "Value", "Set by")
+    for option in options():
+        source = effective.sources.get(option.key)
+        # As Text: a list in brackets is no markup.
+        cells = (option.key, _shown(option, effective), source or "")
+        table.add_row(*map(Text, cells), style="bold" if source else "dim")
+    Console().print(table)
+
+
+def _shown(option: Option, effective: Effective) -> str:
+    value = value_of(effective.config, option.key)
+    return literal("(set, hidden)" if option.secret and value else value)
+
+
+# --- The user's server ----------------------------------------------------------------------
+
+
+def _app(reference: str) -> Server:
+    """
+    Import the server that MODULE:SERVER names, the working directory being on the path.
+
+    An exception raised inside the module is the app's own: its traceback is printed.
+
+    Raises:
+        UsageError: no such module or attribute, or not a Server.
+        typer.Exit: code 1, the module raised.
+
+    """
+    from rakit_ws.server import Server  # see run()
+
+    module_name, _, attribute = reference.partition(":")
+    if not all(
+        name.isidentifier() for path in (module_name, attribute) for name in path.split(".")
+    ):
+        raise UsageError(f"--app: {literal(reference)} is wrong; allowed: MODULE:SERVER")
+    module = _imported(module_name)
+    try:
+        server = attrgetter(attribute)(module)
+    except AttributeError:
+        raise UsageError(f"--app: module {module_name} has no {literal(attribute)}") from None
+    if not isinstance(server, Server):
+        raise UsageError(
+            f"--app: {reference} is of type {type(server).__name__}; allowed: a rakit_ws.Server"
+        )
+    return server
+
+
+def _imported(name: str) -> object:
+    directory = str(Path.cwd())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as fault:
+        # The module itself or its package is missing: otherwise it is an import of its own.
+        if fault.name and (name == fault.name or name.startswith(f"{fault.name}.")):
+            raise UsageError(f"--app: there is no module {literal(name)}") from None
+        traceback.print_exc()
+    except Exception:  # whatever the app raises is shown
+        traceback.print_exc()
+    raise typer.Exit(1)

@@ -1,0 +1,247 @@
+"""Commands: `{"command":…}` objects, the five of the framework and the application's own."""
+
+from __future__ import annotations
+
+import hmac
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import msgspec
+
+from rakit_ws import wire
+from rakit_ws.codes import CloseCode, ErrorCode
+from rakit_ws.errors import UsageError
+from rakit_ws.log import log
+
+if TYPE_CHECKING:
+    from rakit_ws.config import Config
+    from rakit_ws.hub.channels import Channels
+    from rakit_ws.hub.client import Client
+    from rakit_ws.hub.hub import Hub
+    from rakit_ws.hub.presence import Presence
+    from rakit_ws.wire import Inbound
+
+ACCESS = ("everyone", "operators", "nobody")
+
+BUILT_IN = ("broadcast", "disconnect", "presence", "broadcast_to_channel", "private_message")
+
+
+class Access:
+    """Who may give commands (`command_access`)."""
+
+    def __init__(self, config: Config, *, is_loopback_only: bool) -> None:
+        self._token = config.operator_token.encode()
+        self.mode = config.command_access
+        if self.mode == "auto":
+            self.mode = "direct" if is_loopback_only else "operators"
+
+    def describe(self) -> str:
+        """Say for the log who may."""
+        if self.mode == "direct":
+            return "everyone, on direct connections to this machine"
+        return self.mode
+
+    def permits_at_connect(self, *, is_direct: bool) -> bool:
+        """Tell whether a client may give commands whoever it is."""
+        return self.mode == "everyone" or (self.mode == "direct" and is_direct)
+
+    def permits(self, client: Client, special: str | None = None) -> bool:
+        """Tell whether `client` may give a command; `special` is the command's own access."""
+        mode = special or self.mode
+        if mode in ("everyone", "nobody"):
+            return mode == "everyone"
+        if special is None and client.may_command:
+            return True
+        return client.is_operator
+
+    def is_token(self, token: str) -> bool:
+        """Tell, in constant time, whether this is the operator token. There may be none."""
+        return bool(self._token) and hmac.compare_digest(token.encode(), self._token)
+
+
+def bearer_token(authorization: str | None) -> str:
+    """Return the token of an `Authorization: Bearer …` header (RFC 6750 §2.1), "" if none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+class Command:
+    """
+    A command of the application: a function of a client and typed keyword arguments.
+
+    The keys of the client's object are converted to the types of the parameters; one that is
+    missing without a default, or does not fit, is a `bad_request` that names it.
+    """
+
+    def __init__(self, name: str, handler: Callable[..., Any], access: str | None) -> None:
+        if name in BUILT_IN:
+            raise UsageError(f"{name!r} is a command of the protocol and cannot be replaced")
+        if access is not None and access not in ACCESS:
+            raise UsageError(f"access must be one of {', '.join(ACCESS)}, not {access!r}")
+        self.name = name
+        self.access = access
+        self._handler = handler
+        self._arguments = msgspec.json.Decoder(_arguments_of(name, handler))
+
+    def call(self, client: Client, payload: bytes) -> Any:
+        """
+        Call the handler with the arguments that `payload` holds; return what it returns.
+
+        Raises:
+            NotUnderstoodError: an argument that is missing or of the wrong type.
+
+        """
+        try:
+            arguments = self._arguments.decode(payload)
+        except msgspec.ValidationError as error:
+            raise wire.bad_request(str(error)) from None
+        return self._handler(client, **msgspec.structs.asdict(arguments))
+
+
+def _arguments_of(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct]:
+    """Make a struct of the parameters behind the first one, which is the client."""
+    if not callable(handler):
+        raise UsageError(f"the handler of command {name!r} is not callable")
+    hints = get_type_hints(handler)
+    fields: list[Any] = []
+    for parameter in list(inspect.signature(handler).parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+            raise UsageError(f"command {name!r}: {parameter} cannot be given by name")
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        kind = hints.get(parameter.name, Any)
+        has_default = parameter.default is not parameter.empty
+        fields.append(
+            (parameter.name, kind, parameter.default) if has_default else (parameter.name, kind)
+        )
+    return msgspec.defstruct(f"{name}_arguments", fields, kw_only=True)
+
+
+class Commands:
+    """Carries out the commands of clients and answers them."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        channels: Channels,
+        presence: Presence,
+        access: Access,
+        custom: dict[str, Command],
+    ) -> None:
+        self._hub = hub
+        self._channels = channels
+        self._presence = presence
+        self._access = access
+        self._custom = custom
+        self._built_in: dict[str, Callable[[Inbound], int]] = {
+            "broadcast": self._broadcast,
+            "disconnect": self._disconnect,
+            "presence": self._tell_presence,
+            "broadcast_to_channel": self._broadcast_to_channel,
+            "private_message": self._private_message,
+        }
+
+    def carry_out(
+        self, client: Client, inbound: Inbound, payload: bytes, request_id: bytes
+    ) -> Awaitable[None] | None:
+        """
+        Carry out a command; acknowledge it if it has an id.
+
+        Returns what is still to be awaited: an async command of the application.
+
+        Raises:
+            NotUnderstoodError: unknown_command, forbidden, bad_request, unknown_client.
+
+        """
+        name = wire.text(inbound.command, "command")
+        built_in = self._built_in.get(name)
+        custom = self._custom.get(name)
+        if built_in is None and custom is None:
+            raise wire.NotUnderstoodError(ErrorCode.UNKNOWN_COMMAND, "there is no such command")
+        if not self._access.permits(client, custom.access if custom else None):
+            raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "you may not give this command")
+        if built_in is not None:
+            delivered = built_in(inbound)
+            if request_id:
+                self._hub.send(client, wire.ack(request_id, "delivered", b"%d" % delivered))
+        elif custom is not None:
+            return self._carry_out_custom(custom, client, payload, request_id)
+        return None
+
+    def authenticate(self, client: Client, token: str) -> None:
+        """
+        Make `client` an operator if this is the operator token.
+
+        Raises:
+            NotUnderstoodError: forbidden.
+
+        """
+        if not self._access.is_token(token):
+            raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "this token is not valid")
+        client.is_operator = True
+        log.info("operator authenticated", id=client.id)
+
+    # --- the five of the framework ------------------------------------------------------------
+
+    def _broadcast(self, inbound: Inbound) -> int:
+        return self._hub.broadcast(wire.server_broadcast(wire.payload(inbound.message, "message")))
+
+    def _disconnect(self, inbound: Inbound) -> int:
+        target = self._client(inbound.client_id, "client_id")
+        target.disconnect(CloseCode.DISCONNECTED, "disconnected by command")
+        return 1
+
+    def _tell_presence(self, _inbound: Inbound) -> int:
+        self._presence.changed()
+        return len(self._hub.by_handle)
+
+    def _broadcast_to_channel(self, inbound: Inbound) -> int:
+        channel = wire.text(inbound.channel, "channel")
+        return self._channels.publish(channel, wire.payload(inbound.message, "message"))
+
+    def _private_message(self, inbound: Inbound) -> int:
+        message = wire.payload(inbound.message, "message")
+        target = self._client(inbound.to, "to")
+        return int(self._hub.send(target, wire.server_private(message)))
+
+    def _client(self, client_id: str | msgspec.UnsetType | None, key: str) -> Client:
+        client = self._hub.by_id.get(wire.text(client_id, key))
+        if client is None:
+            raise wire.NotUnderstoodError(ErrorCode.UNKNOWN_CLIENT, "there is no such client")
+        return client
+
+    # --- the application's own ----------------------------------------------------------------
+
+    def _carry_out_custom(
+        self, command: Command, client: Client, payload: bytes, request_id: bytes
+    ) -> Awaitable[None] | None:
+        try:
+            result = command.call(client, payload)
+            if hasattr(result, "__await__"):
+                return self._finish(command, client, result, request_id)
+            self._answer(client, result, request_id)
+        except wire.NotUnderstoodError:
+            raise
+        except Exception as error:  # the application's; it must not stop the server
+            self._report(command, client, error, request_id)
+        return None
+
+    async def _finish(
+        self, command: Command, client: Client, pending: Awaitable[object], request_id: bytes
+    ) -> None:
+        try:
+            self._answer(client, await pending, request_id)
+        except Exception as error:  # as above
+            self._report(command, client, error, request_id)
+
+    def _answer(self, client: Client, result: object, request_id: bytes) -> None:
+        if request_id:
+            self._hub.send(client, wire.ack(request_id, "result", wire.encode(result)))
+
+    def _report(
+        self, command: Command, client: Client, error: Exception, request_id: bytes
+    ) -> None:
+        log.exception("command failed", error=error, command=command.name, id=client.id)
+        self._hub.send(client, wire.error(request_id, ErrorCode.INTERNAL, "the command failed"))
+

@@ -1,0 +1,40 @@
+"""
+The exceptions of rakit_ws: mistakes of those who call it or set it up.
+
+A fault of the peer is never an exception but an event or a close code (`codes.py`).
+"""
+
+from __future__ import annotations
+
+
+class RakitWsError(Exception):
+    """The base of every exception that rakit_ws raises by itself."""
+
+
+class UsageError(RakitWsError):
+    """The caller's mistake: a call that does not fit its arguments or the state it found."""
+
+
+class ConfigError(RakitWsError):
+    """A setting that cannot be: one line that names its source, key, value and what is allowed."""
+
+
+class ListenError(RakitWsError):
+    """The address is taken, forbidden or not to be resolved."""
+
+
+class Refused(RakitWsError):  # noqa: N818 - what a hook says, not what went wrong
+    """
+    Raised by a `connect` hook: refuse this handshake.
+
+    The client gets an HTTP response with `status` (400 to 599) and `reason` as its
+    one line of text, which is for everybody to read.
+    """
+
+    def __init__(self, status: int = 403, reason: str = "forbidden") -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.reason}"

@@ -1,0 +1,169 @@
+"""A connected client."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rakit_ws import wire
+from rakit_ws.codes import CloseCode
+from rakit_ws.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from rakit_ws._core import Request
+    from rakit_ws.hub.hub import Hub
+
+GUEST = "Guest"
+
+
+class Client:
+    """
+    One connection that was accepted, or that a `connect` hook is deciding about.
+
+    In a `connect` hook messages and subscriptions are taken already: they become effective
+    behind the welcome, if the client is accepted. After its end a client is inert: nothing
+    that is sent to it goes anywhere, and no call raises.
+    """
+
+    __slots__ = (
+        "_data",
+        "_hub",
+        "close_code",
+        "close_reason",
+        "connected_at",
+        "handle",
+        "id",
+        "is_operator",
+        "mailbox",
+        "may_command",
+        "request",
+        "signature",
+        "subprotocol",
+        "user",
+    )
+
+    id: str
+    """16 characters of [A-Za-z0-9]: an address, not a secret."""
+    connected_at: int
+    """When it connected, in Unix seconds."""
+    request: Request
+    """Its opening handshake: path, headers."""
+    subprotocol: str | None
+    """The subprotocol that was agreed on."""
+    user: Any
+    """The user of the web application; None: a guest."""
+    is_operator: bool
+    """Whether it presented the operator token."""
+    may_command: bool
+    """Whether it may give commands for another reason (`command_access`)."""
+    close_code: int | None
+    """The status code that the connection ended with; None while it lives (RFC 6455 §7.1.5)."""
+    close_reason: str
+    """The reason that came with it."""
+    handle: int
+    """Its name in the engine."""
+    signature: bytes
+    """The end of every message that it sends."""
+    mailbox: deque[tuple[int, bytes]] | None
+    """Messages that wait for an async hook to end; None: none runs."""
+
+    def __init__(self, hub: Hub, handle: int, client_id: str, request: Request) -> None:
+        self._hub = hub
+        self._data: dict[str, Any] | None = None
+        self.handle = handle
+        self.id = client_id
+        self.request = request
+        self.signature = wire.signature(client_id)
+        self.connected_at = int(time.time())
+        self.subprotocol = None
+        self.user = None
+        self.is_operator = False
+        self.may_command = False
+        self.close_code = None
+        self.close_reason = ""
+        self.mailbox = None
+
+    def __repr__(self) -> str:
+        return f"<Client {self.id} {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The user's name, or "Guest"."""
+        return GUEST if self.user is None else str(self.user.name)
+
+    @property
+    def email(self) -> str | None:
+        """The user's e-mail address; None for a guest."""
+        return None if self.user is None else self.user.email
+
+    @property
+    def path(self) -> str:
+        """The path of its handshake, without the query."""
+        return self.request.path
+
+    @property
+    def remote_address(self) -> str:
+        """`address:port` of the peer, `[address]:port` for IPv6, `unix:` for a Unix socket."""
+        return self.request.peer
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """A place for what the application wants to remember of this client."""
+        if self._data is None:
+            self._data = {}
+        return self._data
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels that it hears, in no order."""
+        return self._hub.engine.topics_of(self.handle)
+
+    def send(self, message: object) -> bool:
+        """
+        Queue `{"type":"private","message":…}`; return whether it is still there.
+
+        Raises TypeError for what JSON can't hold.
+        """
+        return self._hub.send(self, wire.server_private(wire.encode(message)))
+
+    def send_frame(self, opcode: int, payload: bytes) -> bool:
+        """
+        Queue a message as it is, without JSON: opcode 1 (text) or 2 (binary).
+
+        Raises:
+            UsageError: another opcode, or text that is not UTF-8.
+
+        """
+        return self._hub.send(self, payload, opcode)
+
+    def subscribe(self, channel: str) -> bool:
+        """
+        Let it hear `channel`; return whether that is new.
+
+        `max_channels_per_client` bounds what clients ask for, not this.
+
+        Raises:
+            UsageError: not 1 to 255 bytes of UTF-8 without control characters.
+
+        """
+        if not wire.is_channel(channel):
+            raise UsageError(f"no channel can be called {channel!r:.100}")
+        return self._hub.engine.subscribe(self.handle, channel)
+
+    def unsubscribe(self, channel: str) -> bool:
+        """Let it no longer hear `channel`; return whether it did."""
+        return self._hub.engine.unsubscribe(self.handle, channel)
+
+    def disconnect(self, code: int = CloseCode.DISCONNECTED, reason: str = "disconnected") -> bool:
+        """
+        Start the closing handshake behind what is queued; return whether it was open.
+
+        Raises:
+            UsageError: a code that must not be sent (RFC 6455 §7.4.1).
+
+        """
+        return self._hub.engine.close(self.handle, code, reason)
+
+

@@ -1,0 +1,172 @@
+"""Hooks: the application's functions that are told of what happens."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from rakit_ws.errors import Refused, UsageError
+from rakit_ws.log import log
+
+EVENTS = ("start", "connect", "disconnect", "receive", "send", "crash", "stop", "idle")
+
+Hook = Callable[..., Any]
+HookT = TypeVar("HookT", bound=Hook)
+
+_BROKEN: Final = Refused(500, "internal error")
+
+
+class Hooks:
+    """
+    The hooks of one server, each event's in the order they were added.
+
+    A hook may be sync or async; a sync one costs no task. One that raises is logged with its
+    traceback, and the next one is called all the same.
+    """
+
+    def __init__(self) -> None:
+        self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
+        self.receive = self._hooks["receive"]
+        self.send = self._hooks["send"]
+        self.idle = self._hooks["idle"]
+
+    def add(self, event: str, hook: HookT) -> HookT:
+        """
+        Call `hook` at `event` from now on.
+
+        Raises:
+            UsageError: no such event, or not callable.
+
+        """
+        if event not in self._hooks:
+            near = difflib.get_close_matches(event, EVENTS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(EVENTS)}"
+            raise UsageError(f"no event is called {event!r}{hint}")
+        if not callable(hook):
+            raise UsageError(f"a hook must be callable, not {type(hook).__name__}")
+        self._hooks[event].append(hook)
+        return hook
+
+    def notify(self, event: str, *args: object) -> Awaitable[None] | None:
+        """Call every hook of `event`; None when done, else what is still to be awaited."""
+        hooks = self._hooks[event]
+        for index, hook in enumerate(hooks):
+            result = _called(event, hook, args)
+            if _is_awaitable(result):
+                return self._notify_rest(event, result, hooks[index + 1 :], args)
+        return None
+
+    def take(self, *args: object) -> Awaitable[bool] | bool:
+        """Offer a message to the `receive` hooks until one takes it; tell whether one did."""
+        for index, hook in enumerate(self.receive):
+            result = _called("receive", hook, args)
+            if result is True:
+                return True
+            if _is_awaitable(result):
+                return self._take_rest(result, self.receive[index + 1 :], args)
+            if result:
+                return True
+        return False
+
+    def admit(self, *args: object) -> Awaitable[Refused | None] | Refused | None:
+        """
+        Ask the `connect` hooks; the first refusal decides, None lets in.
+
+        A hook refuses by returning False or raising `Refused`. One that raises anything else
+        refuses too, with 500: who was to guard the door must not be missed unnoticed.
+        """
+        hooks = self._hooks["connect"]
+        for index, hook in enumerate(hooks):
+            verdict = _verdict(hook, args)
+            if isinstance(verdict, Refused):
+                return verdict
+            if verdict is not None:
+                return self._admit_rest(verdict, hooks[index + 1 :], args)
+        return None
+
+    async def _notify_rest(
+        self, event: str, pending: Awaitable[object], rest: list[Hook], args: tuple[object, ...]
+    ) -> None:
+        await _awaited(event, pending)
+        for hook in rest:
+            result = _called(event, hook, args)
+            if _is_awaitable(result):
+                await _awaited(event, result)
+
+    async def _take_rest(
+        self, pending: Awaitable[object], rest: list[Hook], args: tuple[object, ...]
+    ) -> bool:
+        if await _awaited("receive", pending):
+            return True
+        for hook in rest:
+            result = _called("receive", hook, args)
+            if _is_awaitable(result):
+                result = await _awaited("receive", result)
+            if result:
+                return True
+        return False
+
+    async def _admit_rest(
+        self, pending: Awaitable[object], rest: list[Hook], args: tuple[object, ...]
+    ) -> Refused | None:
+        verdict = await _awaited_verdict(pending)
+        for hook in rest:
+            if verdict is not None:
+                break
+            answer = _verdict(hook, args)
+            if isinstance(answer, Refused) or answer is None:
+                verdict = answer
+            else:
+                verdict = await _awaited_verdict(answer)
+        return verdict
+
+
+def _called(event: str, hook: Hook, args: tuple[object, ...]) -> Any:
+    try:
+        return hook(*args)
+    except Exception as error:  # the application's; it must not stop the server
+        log.exception("hook failed", error=error, event=event, hook=_name(hook))
+        return None
+
+
+async def _awaited(event: str, pending: Awaitable[Any]) -> Any:
+    try:
+        return await pending
+    except Exception as error:  # as above
+        log.exception("hook failed", error=error, event=event)
+        return None
+
+
+def _verdict(hook: Hook, args: tuple[object, ...]) -> Awaitable[object] | Refused | None:
+    try:
+        result = hook(*args)
+    except Refused as refused:
+        return refused
+    except Exception as error:  # as above
+        log.exception("hook failed", error=error, event="connect", hook=_name(hook))
+        return _BROKEN
+    return result if _is_awaitable(result) else _refusal_of(result)
+
+
+async def _awaited_verdict(pending: Awaitable[object]) -> Refused | None:
+    try:
+        return _refusal_of(await pending)
+    except Refused as refused:
+        return refused
+    except Exception as error:  # as above
+        log.exception("hook failed", error=error, event="connect")
+        return _BROKEN
+
+
+def _refusal_of(result: object) -> Refused | None:
+    return Refused() if result is False else None
+
+
+def _is_awaitable(result: object) -> bool:
+    # Cheaper than inspect.isawaitable, and None is by far the most frequent.
+    return result is not None and hasattr(result, "__await__")
+
+
+def _name(hook: Hook) -> str:
+    return getattr(hook, "__qualname__", repr(hook))

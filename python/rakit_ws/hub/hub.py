@@ -1,0 +1,110 @@
+"""The hub: every client, and what is sent to whom."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rakit_ws.codes import Opcode
+from rakit_ws.hub.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from rakit_ws._core import Engine, Request
+    from rakit_ws.hub.events import Hooks
+
+ID_CHARS = 16
+
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+# A byte becomes a character modulo 62; the last 8 of 256 would favour some, so they are dropped.
+_FAIR_BYTES = 256 // len(_ALPHABET) * len(_ALPHABET)
+_TO_CHARACTER = bytes(_ALPHABET[byte % len(_ALPHABET)] for byte in range(256))
+_UNFAIR = bytes(range(_FAIR_BYTES, 256))
+
+
+class Hub:
+    """
+    The clients of one server, and the ways to reach them.
+
+    Who hears which channel is kept by the engine alone; here it is only asked.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        hooks: Hooks,
+        run_later: Callable[[Awaitable[None]], None],
+    ) -> None:
+        self.engine = engine
+        self.by_handle: dict[int, Client] = {}
+        self.by_id: dict[str, Client] = {}
+        self._hooks = hooks
+        self._run_later = run_later
+
+    # --- who is here --------------------------------------------------------------------------
+
+    def newcomer(self, handle: int, request: Request) -> Client:
+        """Make the client of an undecided handshake; it is not in the tables yet."""
+        return Client(self, handle, self._unused_id(), request)
+
+    def add(self, client: Client) -> None:
+        """Take in a client whose handshake was accepted."""
+        self.by_handle[client.handle] = client
+        self.by_id[client.id] = client
+
+    def remove(self, handle: int) -> Client | None:
+        """Take out the client with this handle and return it, if it is there."""
+        client = self.by_handle.pop(handle, None)
+        if client is not None:
+            del self.by_id[client.id]
+        return client
+
+    def _unused_id(self) -> str:
+        while True:
+            client_id = _random_id()
+            if client_id not in self.by_id:
+                return client_id
+
+    # --- what is sent -------------------------------------------------------------------------
+
+    def send(self, client: Client, payload: bytes, opcode: int = Opcode.TEXT) -> bool:
+        """Queue a message for one client; False if it is gone."""
+        sent = self.engine.send(client.handle, payload, opcode)
+        if sent and self._hooks.send:
+            self.show_sent((client,), payload, opcode)
+        return sent
+
+    def publish(self, channel: str, payload: bytes) -> int:
+        """Queue a message for the subscribers of a channel; return how many they are."""
+        if self._hooks.send:
+            clients = map(self.by_handle.get, self.engine.subscribers(channel))
+            self.show_sent([client for client in clients if client is not None], payload)
+        return self.engine.publish(channel, payload)
+
+    def broadcast(self, payload: bytes) -> int:
+        """Queue a message for everyone; return how many they are."""
+        if self._hooks.send:
+            self.show_sent(list(self.by_handle.values()), payload)
+        return self.engine.broadcast(payload)
+
+    def show_sent(
+        self, clients: Iterable[Client], payload: bytes, opcode: int = Opcode.TEXT
+    ) -> None:
+        """Tell the `send` hooks. One call for each recipient: the price of having such a hook."""
+        for client in clients:
+            pending = self._hooks.notify("send", client, opcode, payload)
+            if pending is not None:
+                self._run_later(pending)
+
+    @property
+    def shows_sent(self) -> bool:
+        """Whether there is a `send` hook."""
+        return bool(self._hooks.send)
+
+
+def _random_id() -> str:
+    characters = b""
+    while len(characters) < ID_CHARS:
+        characters += os.urandom(ID_CHARS + 4).translate(_TO_CHARACTER, _UNFAIR)
+    return characters[:ID_CHARS].decode()

@@ -1,0 +1,138 @@
+"""Presence: everyone is told who is connected, within a budget."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from rakit_ws import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rakit_ws.config import Presence as Settings
+    from rakit_ws.hub.client import Client
+    from rakit_ws.hub.hub import Hub
+
+# A full list may be sent to so many clients at once that sending alone would stall the loop.
+# It goes out in slices, each of what the budget allows for this time.
+SLICE_S = 0.05
+
+
+class Clock(Protocol):
+    """The part of an event loop that presence needs; tests have one that stands still."""
+
+    def time(self) -> float:
+        """Return seconds."""
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer:
+        """Call `callback` after `delay` seconds."""
+
+
+class Timer(Protocol):
+    """What can be called off."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+
+
+class Presence:
+    """
+    Tells every client who is there, whenever that has changed.
+
+    Changes within `interval` share one message. A message costs its length times its
+    recipients, and the next one waits until `max_bytes_per_second` has paid for it: a full
+    list at each connect is quadratic, and must not be able to stall messages.
+
+    ```text
+    Quiet ─change─► Waiting ─interval, budget─► Sending ─all have it─► Quiet, or Waiting again
+    ```
+    """
+
+    def __init__(self, hub: Hub, settings: Settings, clock: Clock) -> None:
+        self._hub = hub
+        self._settings = settings
+        self._clock = clock
+        self._is_enabled = settings.enabled
+        self._entries: dict[str, bytes] = {}
+        self._timer: Timer | None = None
+        self._has_changed = False
+        self._may_begin_at = 0.0
+        self._payload = b""
+
+    def join(self, client: Client) -> None:
+        """Show a client that was accepted."""
+        self._entries[client.id] = wire.presence_entry(
+            client.id, _shown(client, self._settings.fields), client.connected_at
+        )
+        self.changed()
+
+    def leave(self, client: Client) -> None:
+        """Show a client no more."""
+        if self._entries.pop(client.id, None) is not None:
+            self.changed()
+
+    def changed(self) -> None:
+        """Let a fresh presence go out soon."""
+        if not self._is_enabled:
+            return
+        self._has_changed = True
+        if self._timer is None:
+            wait = self._may_begin_at - self._clock.time()
+            self._timer = self._clock.call_later(max(self._settings.interval, wait), self._begin)
+
+    def stop(self) -> None:
+        """Send no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._is_enabled = False
+
+    def message(self) -> bytes:
+        """Make the message as it would be sent now: the newest clients, oldest first."""
+        newest = list(islice(reversed(self._entries.values()), self._settings.max_users))
+        return wire.presence(reversed(newest), len(self._entries))
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._has_changed = False
+        self._payload = self.message()
+        if self._hub.shows_sent:
+            # The hooks make one call for each recipient anyway: slices would gain nothing.
+            self._finish(self._hub.broadcast(self._payload))
+        else:
+            self._send_slice(0)
+
+    def _send_slice(self, first: int) -> None:
+        self._timer = None
+        count, rest = self._hub.engine.broadcast_from(first, self._slice_size(), self._payload)
+        if rest is None:
+            self._finish(count)
+        else:
+            self._timer = self._clock.call_later(
+                self._cost_s(count), lambda: self._send_slice(rest)
+            )
+
+    def _finish(self, count: int) -> None:
+        self._may_begin_at = self._clock.time() + self._cost_s(count)
+        self._payload = b""
+        if self._has_changed:
+            self.changed()
+
+    def _slice_size(self) -> int:
+        """Tell how many clients may be sent the message at once."""
+        budget = self._settings.max_bytes_per_second * SLICE_S
+        if not budget:
+            return 1 << 32
+        return max(1, int(budget / len(self._payload)))
+
+    def _cost_s(self, recipients: int) -> float:
+        """Tell for how long the budget pays for the message to so many clients."""
+        budget = self._settings.max_bytes_per_second
+        return recipients * len(self._payload) / budget if budget else 0.0
+
+
+def _shown(client: Client, fields: tuple[str, ...]) -> dict[str, object]:
+    """Return what presence tells of a client's user; a guest has only a name."""
+    known = {"name": client.name, "email": client.email}
+    return {field: known.get(field) for field in fields}

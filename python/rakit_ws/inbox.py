@@ -1,0 +1,119 @@
+"""From the engine's messages to hooks and router, in order for each client."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from rakit_ws.codes import CloseCode
+from rakit_ws.log import log
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from rakit_ws.hub.client import Client
+    from rakit_ws.hub.events import Hooks
+    from rakit_ws.hub.hub import Hub
+    from rakit_ws.router import Router
+
+# Messages of one client that may wait for an async hook before its socket is read no more.
+MAX_WAITING = 64
+
+# Stands behind the last message of a client that has gone.
+_GOODBYE: Final = -1
+
+
+class Inbox:
+    """
+    Hands each message to the `receive` hooks, then to the router.
+
+    While an async hook or command of a client runs, its next messages wait in its mailbox:
+    what one client sends is handled in that order (protocol, ground rule 5). Others do not
+    wait.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        hooks: Hooks,
+        router: Router,
+        run_later: Callable[[Awaitable[None]], None],
+    ) -> None:
+        self._hub = hub
+        self._hooks = hooks
+        self._route = router.route
+        self._receivers = hooks.receive
+        self._run_later = run_later
+
+    def receive(self, client: Client, opcode: int, payload: bytes) -> None:
+        """Handle a message now, or as soon as those before it are handled."""
+        mailbox = client.mailbox
+        if mailbox is not None:
+            mailbox.append((opcode, payload))
+            if len(mailbox) == MAX_WAITING:
+                self._hub.engine.pause_reading(client.handle)
+            return
+        pending = self._handle(client, opcode, payload)
+        if pending is not None:
+            client.mailbox = deque()
+            self._run_later(self._work_through(client, pending))
+
+    def say_goodbye(self, client: Client) -> None:
+        """Tell the `disconnect` hooks, behind the client's last message."""
+        if client.mailbox is not None:
+            client.mailbox.append((_GOODBYE, b""))
+            return
+        pending = self._hooks.notify("disconnect", client)
+        if pending is not None:
+            self._run_later(pending)
+
+    def _handle(self, client: Client, opcode: int, payload: bytes) -> Awaitable[None] | None:
+        try:
+            if self._receivers:
+                taken = self._hooks.take(client, opcode, payload)
+                if taken is True:
+                    return None
+                if taken is not False:
+                    return self._route_unless_taken(taken, client, opcode, payload)
+            return self._route(client, opcode, payload)
+        except Exception as error:  # a fault of ours must not end the batch for the others
+            self._fail(client, error)
+            return None
+
+    async def _route_unless_taken(
+        self, taken: Awaitable[bool], client: Client, opcode: int, payload: bytes
+    ) -> None:
+        if not await taken:
+            pending = self._route(client, opcode, payload)
+            if pending is not None:
+                await pending
+
+    async def _work_through(self, client: Client, pending: Awaitable[None]) -> None:
+        """Await the job that is under way, then handle what came meanwhile."""
+        mailbox = client.mailbox
+        if mailbox is None:
+            raise AssertionError("a client works through its mailbox only while it has one")
+        next_job: Awaitable[None] | None = pending
+        while True:
+            if next_job is not None:
+                await self._finished(client, next_job)
+            if not mailbox:
+                break
+            if len(mailbox) == MAX_WAITING:
+                self._hub.engine.resume_reading(client.handle)
+            opcode, payload = mailbox.popleft()
+            if opcode == _GOODBYE:
+                next_job = self._hooks.notify("disconnect", client)
+            else:
+                next_job = self._handle(client, opcode, payload)
+        client.mailbox = None
+
+    async def _finished(self, client: Client, job: Awaitable[None]) -> None:
+        try:
+            await job
+        except Exception as error:  # as in _handle
+            self._fail(client, error)
+
+    def _fail(self, client: Client, error: Exception) -> None:
+        log.exception("message failed", error=error, id=client.id)
+        self._hub.engine.close(client.handle, CloseCode.INTERNAL, "internal error")

@@ -1,0 +1,127 @@
+"""From a client's message to what it asks for (protocol §2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from rakit_ws import wire
+from rakit_ws.codes import ErrorCode, Opcode
+from rakit_ws.wire import NotUnderstoodError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from msgspec import Raw
+
+    from rakit_ws.commands import Commands
+    from rakit_ws.hub.channels import Channels
+    from rakit_ws.hub.client import Client
+    from rakit_ws.hub.hub import Hub
+    from rakit_ws.wire import Inbound
+
+
+class Router:
+    """
+    Decides what a message is and has it done. The first row of protocol §2 that fits decides.
+
+    What cannot be done is answered with an `error`; nothing that a client sends raises.
+    """
+
+    def __init__(
+        self, hub: Hub, channels: Channels, commands: Commands, *, rejects_plain_text: bool
+    ) -> None:
+        self._hub = hub
+        self._channels = channels
+        self._commands = commands
+        self._rejects_plain_text = rejects_plain_text
+
+    def route(self, client: Client, opcode: int, payload: bytes) -> Awaitable[None] | None:
+        """Have a message done; return what is still to be awaited (an async command)."""
+        request_id = b""
+        try:
+            if opcode != Opcode.TEXT:
+                raise NotUnderstoodError(
+                    ErrorCode.UNSUPPORTED_BINARY, "binary messages mean nothing here"
+                )
+            inbound = wire.decode(payload)
+            if inbound is None:
+                self._plain_text(client, payload)
+                return None
+            if inbound.id:
+                request_id = wire.checked_id(inbound.id)
+            return self._route_object(client, inbound, payload, request_id)
+        except NotUnderstoodError as refusal:
+            self._hub.send(client, wire.error(request_id, refusal.code, refusal.text))
+            return None
+
+    def _route_object(
+        self, client: Client, inbound: Inbound, payload: bytes, request_id: bytes
+    ) -> Awaitable[None] | None:
+        if inbound.ping:
+            if request_id:
+                self._hub.send(client, wire.pong(request_id))
+        elif inbound.command is not UNSET:
+            return self._commands.carry_out(client, inbound, payload, request_id)
+        elif inbound.event is not UNSET:
+            self._event(client, inbound, request_id)
+        elif inbound.to is not UNSET:
+            self._private(client, inbound, request_id)
+        elif inbound.message:
+            self._broadcast(client, inbound.message, request_id)
+        else:
+            self._plain_text(client, payload, request_id)
+        return None
+
+    def _event(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
+        event = inbound.event
+        if event == "message":
+            self._publish(client, inbound, request_id)
+        elif event == "subscribe":
+            channel = wire.text(inbound.channel, "channel")
+            self._channels.subscribe(client, channel)
+            self._acknowledge(client, request_id, "channel", wire.encode(channel))
+        elif event == "unsubscribe":
+            channel = wire.text(inbound.channel, "channel")
+            self._channels.unsubscribe(client, channel)
+            self._acknowledge(client, request_id, "channel", wire.encode(channel))
+        elif event == "auth":
+            self._commands.authenticate(client, wire.text(inbound.token, "token"))
+            self._acknowledge(client, request_id, "operator", b"true")
+        else:
+            wire.text(event, "event")
+            raise NotUnderstoodError(ErrorCode.UNKNOWN_EVENT, "there is no such event")
+
+    def _publish(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
+        channel = wire.text(inbound.channel, "channel")
+        data = wire.payload(inbound.data, "data")
+        count = self._channels.publish(channel, data, client.signature)
+        if request_id:
+            self._acknowledge(client, request_id, "delivered", b"%d" % count)
+
+    def _private(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
+        receiver_id = wire.text(inbound.to, "to")
+        # Without one the reference tells everyone what was meant for one.
+        message = wire.payload(inbound.message, "message")
+        receiver = self._hub.by_id.get(receiver_id)
+        if receiver is None:
+            raise NotUnderstoodError(ErrorCode.UNKNOWN_CLIENT, "there is no such client")
+        sent = self._hub.send(receiver, wire.private(client.id, message))
+        self._acknowledge(client, request_id, "delivered", b"%d" % sent)
+
+    def _broadcast(self, client: Client, message: Raw | bytes, request_id: bytes) -> None:
+        count = self._hub.broadcast(wire.message(client.id, message))
+        self._acknowledge(client, request_id, "delivered", b"%d" % count)
+
+    def _plain_text(self, client: Client, payload: bytes, request_id: bytes = b"") -> None:
+        if not payload:
+            raise wire.bad_request("the message is empty")
+        if self._rejects_plain_text:
+            raise wire.bad_request("this is none of the objects that the server knows")
+        self._broadcast(client, wire.encode(payload.decode()), request_id)
+
+    def _acknowledge(self, client: Client, request_id: bytes, field: str, value: bytes) -> None:
+        if request_id:
+            self._hub.send(client, wire.ack(request_id, field, value))
+

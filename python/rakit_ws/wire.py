@@ -1,0 +1,258 @@
+"""
+Every JSON message of the protocol, in and out (`docs/protocol.md`).
+
+What clients send is decoded into an `Inbound`; its payloads stay the raw JSON that they were
+and are spliced into what goes out, never parsed and never re-encoded.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, ValidationError
+from msgspec.json import Decoder, Encoder
+
+from rakit_ws.codes import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_CHANNEL_BYTES = 255
+MAX_ID_CHARS = 64
+
+# Channels whose opening bytes are kept, so that the hot path does not encode the name again.
+_CACHED_CHANNELS = 4096
+
+_ABSENT = Raw()
+_INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]{0,62})")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+encode = Encoder().encode
+"""Any JSON-able value as compact JSON in UTF-8. Raises TypeError for what JSON can't hold."""
+
+
+class NotUnderstoodError(Exception):
+    """
+    What a client sent cannot be done. `code` and `text` go back to it as an `error` object.
+
+    Raised by the router's handlers for the peer's faults only; it never leaves the router.
+    """
+
+    def __init__(self, code: ErrorCode, text: str) -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+
+
+def bad_request(text: str) -> NotUnderstoodError:
+    """Make the error for a key that is missing or of the wrong type."""
+    return NotUnderstoodError(ErrorCode.BAD_REQUEST, text)
+
+
+class Inbound(Struct, gc=False):
+    """
+    An object from a client. Keys that it does not know are ignored.
+
+    A key of text is UNSET when absent and None when it is there but not a string. A key of
+    any type is an empty Raw when absent.
+    """
+
+    event: str | UnsetType | None = UNSET
+    channel: str | UnsetType | None = UNSET
+    data: Raw = _ABSENT
+    id: Raw = _ABSENT
+    to: str | UnsetType | None = UNSET
+    message: Raw = _ABSENT
+    ping: Raw = _ABSENT
+    command: str | UnsetType | None = UNSET
+    client_id: str | UnsetType | None = UNSET
+    token: str | UnsetType | None = UNSET
+
+
+class _Loose(Struct, gc=False):
+    """An `Inbound` before the types of its keys are looked at."""
+
+    event: Raw = _ABSENT
+    channel: Raw = _ABSENT
+    data: Raw = _ABSENT
+    id: Raw = _ABSENT
+    to: Raw = _ABSENT
+    message: Raw = _ABSENT
+    ping: Raw = _ABSENT
+    command: Raw = _ABSENT
+    client_id: Raw = _ABSENT
+    token: Raw = _ABSENT
+
+
+_decode = Decoder(Inbound).decode
+_decode_loose = Decoder(_Loose).decode
+_decode_text = Decoder(str).decode
+
+
+def decode(received: bytes) -> Inbound | None:
+    """
+    Read what a client sent; None for anything but a JSON object.
+
+    Raises:
+        NotUnderstoodError: JSON nested deeper than Python's recursion limit (about 1000).
+
+    """
+    try:
+        return _decode(received)
+    except ValidationError:
+        return _decode_leniently(received)
+    except DecodeError:
+        return None
+    except RecursionError:
+        raise bad_request("the JSON is nested too deeply") from None
+
+
+def _decode_leniently(received: bytes) -> Inbound | None:
+    """Read an object with a key of the wrong type, which may not be one that matters."""
+    try:
+        loose = _decode_loose(received)
+    except DecodeError:
+        return None
+    return Inbound(
+        event=_text(loose.event),
+        channel=_text(loose.channel),
+        data=loose.data,
+        id=loose.id,
+        to=_text(loose.to),
+        message=loose.message,
+        ping=loose.ping,
+        command=_text(loose.command),
+        client_id=_text(loose.client_id),
+        token=_text(loose.token),
+    )
+
+
+def _text(raw: Raw) -> str | UnsetType | None:
+    if not raw:
+        return UNSET
+    return _decode_text(raw) if _is_string(raw) else None
+
+
+def _is_string(raw: Raw) -> bool:
+    return bytes(raw).startswith(b'"')
+
+
+def checked_id(raw: Raw) -> bytes:
+    """
+    Return the `id` as the JSON that it came as; b"" if there is none.
+
+    Raises:
+        NotUnderstoodError: neither an integer nor a string of at most 64 characters.
+
+    """
+    if not raw:
+        return b""
+    as_it_came = bytes(raw)
+    if _INTEGER.fullmatch(as_it_came):
+        return as_it_came
+    if _is_string(raw) and len(_decode_text(raw)) <= MAX_ID_CHARS:
+        return as_it_came
+    raise bad_request("id must be an integer or a string of at most 64 characters")
+
+
+def text(value: str | UnsetType | None, key: str) -> str:
+    """Return the value of a key of text; raise `bad_request` if it has none."""
+    if not isinstance(value, str):
+        raise bad_request(f"{key} must be a string")
+    return value
+
+
+def payload(raw: Raw, key: str) -> Raw:
+    """Return the value of a key of any type; raise `bad_request` if it has none."""
+    if not raw:
+        raise bad_request(f"{key} is missing")
+    return raw
+
+
+def is_channel(name: str) -> bool:
+    """Tell whether a channel may be called so: 1 to 255 bytes of UTF-8, no control characters."""
+    if name.isascii():
+        return 0 < len(name) <= MAX_CHANNEL_BYTES and name.isprintable()
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:  # a lone surrogate; no client can send one, code can
+        return False
+    return size <= MAX_CHANNEL_BYTES and not _CONTROL_CHARACTER.search(name)
+
+
+# --- What goes out ----------------------------------------------------------------------------
+
+
+def welcome(client_id: str, server: str) -> bytes:
+    """Make the first message that a client gets."""
+    return b'{"type":"welcome","client_id":"%b","server":"%b"}' % (
+        client_id.encode(),
+        server.encode(),
+    )
+
+
+def signature(client_id: str) -> bytes:
+    """Make the end of every message that `client_id` has sent."""
+    return b',"client_id":"%b"}' % client_id.encode()
+
+
+def message(client_id: str, payload: Raw | bytes) -> bytes:
+    """Make a broadcast of a client."""
+    return b'{"type":"message","client_id":"%b","message":%b}' % (client_id.encode(), payload)
+
+
+def private(client_id: str, payload: Raw | bytes) -> bytes:
+    """Make a private message of a client."""
+    return b'{"type":"private","client_id":"%b","message":%b}' % (client_id.encode(), payload)
+
+
+def publication(channel: str, payload: Raw | bytes, end: bytes) -> bytes:
+    """Make a publication; `end` is its sender's `signature`, or b"}" in the server's voice."""
+    return b"".join((_publication_start(channel), payload, end))
+
+
+def server_broadcast(payload: Raw | bytes) -> bytes:
+    """Make a broadcast in the server's own voice."""
+    return b'{"type":"broadcast","message":%b}' % payload
+
+
+def server_private(payload: Raw | bytes) -> bytes:
+    """Make a private message in the server's own voice."""
+    return b'{"type":"private","message":%b}' % payload
+
+
+def presence_entry(client_id: str, shown: Mapping[str, object], connected_at: int) -> bytes:
+    """Make one element of a presence's `users`; `shown` is what it tells of the user."""
+    return encode({"id": client_id, **shown, "connected_at": connected_at})
+
+
+def presence(entries: Iterable[bytes], count: int) -> bytes:
+    """Make a presence of these entries; `count` is how many clients there are."""
+    return b'{"type":"presence","users":[%b],"count":%d}' % (b",".join(entries), count)
+
+
+def ack(request_id: bytes, field: str, value: bytes) -> bytes:
+    """Make the answer to `request_id` (raw JSON): one field with a raw JSON value."""
+    return b'{"type":"ack","id":%b,"%b":%b}' % (request_id, field.encode(), value)
+
+
+def pong(request_id: bytes) -> bytes:
+    """Make the answer to a ping with an id."""
+    return b'{"type":"pong","id":%b}' % request_id
+
+
+def error(request_id: bytes, code: ErrorCode, text: str) -> bytes:
+    """Make an error; `request_id` is b"" where the client gave none."""
+    shown = b'"id":%b,' % request_id if request_id else b""
+    return b'{"type":"error",%b"code":"%b","message":%b}' % (
+        shown,
+        code.value.encode(),
+        encode(text),
+    )
+
+
+@lru_cache(maxsize=_CACHED_CHANNELS)
+def _publication_start(channel: str) -> bytes:
+    return b'{"type":"channel","channel":%b,"data":' % encode(channel)

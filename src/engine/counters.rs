@@ -1,0 +1,55 @@
+//! What a shard has done since it was made.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// Totals, never reset. Everything that is refused, closed or dropped is counted in one.
+        #[derive(Debug, Default, Clone, Copy)]
+        pub struct Counters {
+            $($(#[$doc])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// Every counter with its name, in the order of their definition.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// TCP (or Unix) connections accepted.
+    accepted,
+    /// Connections aborted at once, because even refusing them was over the limit.
+    aborted_over_limit,
+    /// Handshakes answered with something other than 101.
+    refused,
+    /// Handshakes answered with 101.
+    opened,
+    /// WebSocket connections that ended, however.
+    closed,
+    /// Of those, closed by this server for a fault of the peer (1002, 1007, 1009).
+    failed,
+    /// Of those, TCP ended without a Close (1006).
+    lost,
+    /// Of those, closed with 1013: the queue passed `max_send_buffer`.
+    slow_readers,
+    /// Of those, closed with 4008: nothing arrived within `ping_timeout`.
+    ping_timeouts,
+    /// Handshakes ended by `handshake_timeout`.
+    handshake_timeouts,
+    /// Closing handshakes or refusals cut short by `close_timeout`.
+    close_timeouts,
+    /// Whole messages received.
+    messages_received,
+    /// Payload bytes of those.
+    message_bytes_received,
+    /// Frames queued to be sent, one for each recipient.
+    frames_sent,
+    /// Bytes written to sockets.
+    bytes_sent,
+    /// Pings sent.
+    pings_sent,
+    /// Times that accepting paused because descriptors or memory ran out.
+    accept_pauses,
+}

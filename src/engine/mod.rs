@@ -1,0 +1,25 @@
+//! Sockets, time, queues and channels around [`protocol`](crate::protocol). Knows no Python.
+//!
+//! A [`Shard`] is one poller with its connections, its queues and its topics, and needs nothing
+//! beside itself: [`Shard::poll`] says what happened, the caller queues its answers, and
+//! [`Shard::flush`] sends what is queued, one write for each connection.
+
+mod connection;
+mod counters;
+mod handle;
+mod listener;
+mod outbox;
+mod poller;
+mod settings;
+mod shard;
+mod timers;
+mod topics;
+
+pub use connection::{Closed, Side};
+pub use counters::Counters;
+pub use handle::Handle;
+pub use listener::{Address, ListenError, Listener};
+pub use outbox::{Outgoing, SHARE_FROM_BYTES};
+pub use settings::Settings;
+pub use shard::{Event, Shard};
+pub use timers::Millis;

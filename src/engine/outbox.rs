@@ -1,0 +1,235 @@
+//! What waits to be sent to one peer.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+
+use bytes::Bytes;
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
+
+/// From this size on a payload for one peer is better queued by reference than copied.
+pub const SHARE_FROM_BYTES: usize = 4096;
+
+/// Where copied frames stop growing one chunk and start the next.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Chunks that one system call takes.
+const MAX_SLICES: usize = 64;
+
+/// A peer that is gone must be an error, not a signal that ends the process. Where the flag does
+/// not exist, Python's own setting (SIGPIPE ignored) does the same.
+#[cfg(not(target_vendor = "apple"))]
+const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+#[cfg(target_vendor = "apple")]
+const FLAGS: SendFlags = SendFlags::DONTWAIT;
+
+/// A payload on its way to one peer.
+#[derive(Debug)]
+pub enum Outgoing<'a> {
+    /// To be copied into the queue: small, and for one peer.
+    Copy(&'a [u8]),
+    /// Shared with other queues or with the caller.
+    Share(Bytes),
+}
+
+#[derive(Debug)]
+enum Chunk {
+    /// Frames of this peer alone, one behind the other.
+    Own(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// A queue of bytes; owns no memory while it is empty. Its bound is its owner's business.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    chunks: VecDeque<Chunk>,
+    /// Bytes of the first chunk that are already sent.
+    sent: usize,
+    len: usize,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Queue the bytes, about `len` of them, that `write` appends to the vector it is given.
+    pub fn append_with(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(Chunk::Own(own)) = self.chunks.back_mut()
+            && own.len() < CHUNK_BYTES
+        {
+            let before = own.len();
+            write(own);
+            self.len += own.len() - before;
+            return;
+        }
+        let mut own = Vec::with_capacity(len);
+        write(&mut own);
+        self.len += own.len();
+        self.chunks.push_back(Chunk::Own(own));
+    }
+
+    /// Queue a frame that is shared with others.
+    pub fn push_shared(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        self.chunks.push_back(Chunk::Shared(bytes));
+    }
+
+    /// Put bytes in front of everything; nothing may have been sent of what waits.
+    pub fn push_front(&mut self, bytes: Vec<u8>) {
+        debug_assert_eq!(self.sent, 0);
+        self.len += bytes.len();
+        self.chunks.push_front(Chunk::Own(bytes));
+    }
+
+    /// Drop everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Send as much as the socket takes; return how many bytes that was.
+    ///
+    /// A full socket is not an error: bytes are then left.
+    pub fn write(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let mut total = 0;
+        while !self.is_empty() {
+            match self.write_once(socket) {
+                Ok(count) => {
+                    let offered = self.first_slices_len();
+                    self.consume(count);
+                    total += count;
+                    if count < offered {
+                        break;
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.is_empty() {
+            self.chunks = VecDeque::new();
+        }
+        Ok(total)
+    }
+
+    fn write_once(&self, socket: BorrowedFd<'_>) -> rustix::io::Result<usize> {
+        let mut slices = self.slices();
+        if self.chunks.len() == 1 {
+            return send(socket, slices.next().unwrap_or_default(), FLAGS);
+        }
+        let mut vector = [IoSlice::new(&[]); MAX_SLICES];
+        let mut used = 0;
+        for (slot, slice) in vector.iter_mut().zip(slices) {
+            *slot = IoSlice::new(slice);
+            used += 1;
+        }
+        let vector = vector.get(..used).unwrap_or_default();
+        sendmsg(socket, vector, &mut SendAncillaryBuffer::default(), FLAGS)
+    }
+
+    /// What waits, without what the first chunk has already sent; as much as one call takes.
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let skip = std::iter::once(self.sent).chain(std::iter::repeat(0));
+        let chunks = self.chunks.iter().zip(skip).take(MAX_SLICES);
+        chunks.map(|(chunk, skip)| chunk.bytes().get(skip..).unwrap_or_default())
+    }
+
+    fn first_slices_len(&self) -> usize {
+        self.slices().map(<[u8]>::len).sum()
+    }
+
+    fn consume(&mut self, mut count: usize) {
+        self.len -= count;
+        while let Some(first) = self.chunks.front() {
+            let rest = first.bytes().len() - self.sent;
+            if count < rest {
+                self.sent += count;
+                return;
+            }
+            count -= rest;
+            self.sent = 0;
+            self.chunks.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn append(outbox: &mut Outbox, bytes: &[u8]) {
+        outbox.append_with(bytes.len(), |own| own.extend_from_slice(bytes));
+    }
+
+    fn drain(outbox: &mut Outbox, expected: &[u8]) {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let mut received = vec![0; expected.len()];
+        let mut at = 0;
+        while at < expected.len() {
+            outbox.write(here.as_fd()).unwrap();
+            let end = received.len().min(at + 50_000);
+            at += there.read(&mut received[at..end]).unwrap();
+        }
+        assert!(received == expected);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.chunks.capacity(), 0, "an empty outbox owns nothing");
+    }
+
+    #[test]
+    fn frames_leave_in_the_order_they_were_queued() {
+        let mut outbox = Outbox::default();
+        append(&mut outbox, b"one ");
+        append(&mut outbox, b"two ");
+        outbox.push_shared(Bytes::from_static(b"three "));
+        append(&mut outbox, b"four");
+        outbox.push_front(b"zero ".to_vec());
+        assert_eq!(outbox.len(), 23);
+        drain(&mut outbox, b"zero one two three four");
+    }
+
+    #[test]
+    fn a_full_socket_takes_the_rest_later_and_loses_nothing() {
+        let mut outbox = Outbox::default();
+        let mut expected = Vec::new();
+        for n in 0..400_u32 {
+            let frame = n.to_le_bytes().repeat(usize::try_from(n * 7 % 1500).unwrap() + 1);
+            expected.extend_from_slice(&frame);
+            if n % 3 == 0 {
+                outbox.push_shared(frame.into());
+            } else {
+                append(&mut outbox, &frame);
+            }
+        }
+        drain(&mut outbox, &expected);
+    }
+
+    #[test]
+    fn a_closed_peer_is_an_error() {
+        let (here, there) = UnixStream::pair().unwrap();
+        drop(there);
+        let mut outbox = Outbox::default();
+        append(&mut outbox, b"x");
+        assert_eq!(outbox.write(here.as_fd()).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}

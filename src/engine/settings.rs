@@ -1,0 +1,48 @@
+//! What bounds a shard. Every limit is explained, with its cost, in docs/options.md.
+
+use crate::protocol::Limits;
+
+use super::timers::Millis;
+
+/// The settings of a shard. A time of 0 means never, except where it says otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Bounds of the protocol.
+    pub limits: Limits,
+    /// Bytes that may wait for one client. A message is queued while fewer wait, so the queue
+    /// ends at this plus one message; then the client is closed with 1013.
+    pub max_send_buffer: usize,
+    /// Connections of every kind; one more is answered 503.
+    pub max_connections: usize,
+    /// Connections from one IPv4 address or one IPv6 /64; one more is answered 503. 0: no limit.
+    pub max_connections_per_ip: u32,
+    /// Handshakes that may wait for the caller's decision; one more is answered 503.
+    pub max_undecided_handshakes: usize,
+    /// From TCP accept to the end of the opening handshake; then 408, or 503 if undecided.
+    pub handshake_timeout: Millis,
+    /// Silence after which a Ping goes out.
+    pub ping_interval: Millis,
+    /// Silence after which the connection is closed with 4008.
+    pub ping_timeout: Millis,
+    /// From the first Close, or a refusal, to the end of TCP.
+    pub close_timeout: Millis,
+    /// Whether a Ping that goes out is reported as [`Event::Idle`](super::Event::Idle).
+    pub report_idle: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            max_send_buffer: 1 << 20,
+            max_connections: 10_000,
+            max_connections_per_ip: 0,
+            max_undecided_handshakes: 1024,
+            handshake_timeout: 10_000,
+            ping_interval: 25_000,
+            ping_timeout: 60_000,
+            close_timeout: 5_000,
+            report_idle: false,
+        }
+    }
+}

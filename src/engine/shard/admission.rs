@@ -1,0 +1,183 @@
+//! How connections come in: listeners, limits, and the caller's decision.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use crate::engine::connection::{Connection, Requesting};
+use crate::engine::handle::Handle;
+use crate::engine::listener::{Address, ListenError, Listener};
+use crate::engine::poller::Interest;
+use crate::engine::timers::Millis;
+use crate::protocol::handshake::{HeaderLine, RequestReader, response};
+use crate::protocol::{MessageBuffer, Refusal};
+
+use super::{Accepting, Event, FIRST_LISTENER_KEY, Shard, slot_number};
+
+/// Connections accepted from one listener in one poll.
+const MAX_ACCEPTS: usize = 256;
+
+/// Connections over the limit that are kept long enough to be told 503; beyond, they are aborted.
+const MAX_OVER_LIMIT: usize = 64;
+
+/// How long accepting rests when descriptors or memory have run out.
+const ACCEPT_PAUSE: Millis = 250;
+
+impl<B: MessageBuffer> Shard<B> {
+    /// Accept connections on `host` and `port` too; see [`Listener::bind`].
+    pub fn listen(&mut self, host: &str, port: u16, backlog: i32) -> Result<(), ListenError> {
+        for listener in Listener::bind(host, port, backlog)? {
+            self.watch(&listener, self.listeners.len()).map_err(|e| listener.failed(e))?;
+            self.listeners.push(listener);
+        }
+        Ok(())
+    }
+
+    /// Where connections are accepted.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.listeners.iter().map(Listener::address)
+    }
+
+    /// Accept no connection any more. Those that wait in the backlog are refused by the system.
+    pub fn stop_listening(&mut self) {
+        for listener in self.listeners.drain(..) {
+            self.poller.forget_closing(&listener);
+        }
+    }
+
+    /// Open an undecided connection: 101, then the text message `first`, then what was queued.
+    /// False if it is gone.
+    pub fn accept(
+        &mut self,
+        handle: Handle,
+        subprotocol: Option<&str>,
+        headers: &[HeaderLine],
+        first: Option<&[u8]>,
+    ) -> bool {
+        let now = self.now;
+        let Some(connection) = self.connection(handle) else { return false };
+        let Some(key) = connection.undecided_key() else { return false };
+        let response = response::accept(key, subprotocol, headers);
+        connection.accept(response, first, now);
+        if connection.has_early_bytes() {
+            self.early.push(handle);
+            self.wake();
+        }
+        self.undecided -= 1;
+        self.open += 1;
+        self.counters.opened += 1;
+        self.touch(handle.slot());
+        true
+    }
+
+    /// Answer an undecided connection with this refusal. False if it is gone.
+    pub fn reject(&mut self, handle: Handle, refusal: &Refusal, headers: &[HeaderLine]) -> bool {
+        let now = self.now;
+        let Some(connection) = self.connection(handle) else { return false };
+        if connection.undecided_key().is_none() {
+            return false;
+        }
+        connection.refuse(response::refuse(refusal, headers), now);
+        self.undecided -= 1;
+        self.counters.refused += 1;
+        self.depart(handle.slot());
+        true
+    }
+
+    pub(super) fn accept_some(&mut self, key: u64, emit: &mut impl FnMut(Event<'_, B>)) {
+        for _ in 0..MAX_ACCEPTS {
+            let index = usize::try_from(key - FIRST_LISTENER_KEY).unwrap_or(usize::MAX);
+            let Some(listener) = self.listeners.get(index) else { return };
+            match listener.accept() {
+                Ok(None) => return,
+                Ok(Some((socket, peer))) => {
+                    if self.accepting == Accepting::Probing {
+                        self.accepting = Accepting::Yes;
+                        emit(Event::AcceptResumed);
+                    }
+                    self.admit(socket, peer);
+                }
+                Err(error) if is_shortage(&error) => return self.pause_accepting(error, emit),
+                // The peer was gone before it was accepted: nobody's fault, nothing to do.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: OwnedFd, peer: Address) {
+        self.counters.accepted += 1;
+        if self.connections.len() >= self.settings.max_connections + MAX_OVER_LIMIT {
+            self.counters.aborted_over_limit += 1;
+            return;
+        }
+        let full = self.why_full(&peer);
+        if let Some(ip) = self.counted_ip(peer.ip()) {
+            *self.per_ip.entry(ip).or_default() += 1;
+        }
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let entry = self.connections.vacant_entry();
+        let slot = slot_number(entry.key());
+        let handle = Handle::new(slot, self.next_generation);
+        let requesting = Requesting { reader: RequestReader::default(), peer, full };
+        let connection = entry.insert(Connection::new(socket, handle, requesting, self.now));
+        if self.poller.add(&*connection, u64::from(slot), Interest::READ).is_err() {
+            // Out of kernel memory for one more watched socket.
+            self.counters.aborted_over_limit += 1;
+            return self.remove(slot);
+        }
+        self.arm(slot);
+    }
+
+    fn why_full(&self, peer: &Address) -> Option<&'static str> {
+        if self.connections.len() >= self.settings.max_connections {
+            return Some("too many connections");
+        }
+        let ip = self.counted_ip(peer.ip())?;
+        let count = self.per_ip.get(&ip).copied().unwrap_or(0);
+        (count >= self.settings.max_connections_per_ip).then_some("too many connections from here")
+    }
+
+    /// The address that a connection counts for: an IPv6 client has a whole /64.
+    pub(super) fn counted_ip(&self, ip: Option<IpAddr>) -> Option<IpAddr> {
+        if self.settings.max_connections_per_ip == 0 {
+            return None;
+        }
+        Some(match ip? {
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+
+    fn pause_accepting(&mut self, error: io::Error, emit: &mut impl FnMut(Event<'_, B>)) {
+        // Left watched, the listener would be ready all the time.
+        self.listeners.iter().for_each(|listener| self.poller.forget(listener));
+        self.counters.accept_pauses += 1;
+        if self.accepting == Accepting::Yes {
+            emit(Event::AcceptPaused { error });
+        }
+        self.accepting = Accepting::Paused(self.now + ACCEPT_PAUSE);
+    }
+
+    pub(super) fn resume_accepting(&mut self) {
+        if let Accepting::Paused(until) = self.accepting
+            && until <= self.now
+        {
+            let mut listeners = self.listeners.iter().enumerate();
+            let watched = listeners.all(|(index, listener)| self.watch(listener, index).is_ok());
+            self.accepting =
+                if watched { Accepting::Probing } else { Accepting::Paused(self.now + ACCEPT_PAUSE) };
+        }
+    }
+
+    fn watch(&self, listener: &Listener, index: usize) -> io::Result<()> {
+        self.poller.add(listener, FIRST_LISTENER_KEY + index as u64, Interest::READ)
+    }
+}
+
+/// Whether accepting failed because descriptors (EMFILE, ENFILE) or memory have run out.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}

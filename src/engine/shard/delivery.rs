@@ -1,0 +1,197 @@
+//! How messages go out: to one client, to a topic, to everyone.
+
+use bytes::Bytes;
+
+use crate::engine::connection::{Connection, State};
+use crate::engine::handle::Handle;
+use crate::engine::outbox::Outgoing;
+use crate::engine::topics::Membership;
+use crate::protocol::frame::MAX_HEADER_BYTES;
+use crate::protocol::{CloseCode, Header, MessageBuffer, Opcode, Refusal, encoder};
+
+use super::{Shard, Stage, slot_number};
+
+impl<B: MessageBuffer> Shard<B> {
+    /// Queue a message for one client. False if it is gone, closing, or now closed as too slow.
+    pub fn send(&mut self, handle: Handle, opcode: Opcode, payload: Outgoing<'_>) -> bool {
+        if self.connection(handle).is_none_or(|connection| !connection.is_reachable()) {
+            return false;
+        }
+        let slot = handle.slot();
+        if !self.has_room(slot) {
+            self.close_slow_reader(slot);
+            return false;
+        }
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
+        match payload {
+            Outgoing::Copy(bytes) => {
+                let append = |out: &mut Vec<u8>| encoder::append_frame(out, opcode, bytes);
+                connection.outbox.append_with(MAX_HEADER_BYTES + bytes.len(), append);
+            }
+            Outgoing::Share(bytes) => {
+                let header = Header::unmasked(opcode, bytes.len() as u64);
+                connection.outbox.append_with(MAX_HEADER_BYTES, |out| header.encode(out));
+                connection.outbox.push_shared(bytes);
+            }
+        }
+        self.counters.frames_sent += 1;
+        self.touch(slot);
+        true
+    }
+
+    /// Queue a message for every subscriber of `topic`; framed once. Returns how many they are.
+    pub fn publish(&mut self, topic: &str, opcode: Opcode, payload: &[u8]) -> usize {
+        let slots = self.topics.subscribers(topic);
+        if slots.is_empty() {
+            return 0;
+        }
+        let frame = Bytes::from(encoder::frame(opcode, payload));
+        // The list may change while slow readers are closed.
+        let slots = slots.to_vec();
+        slots.into_iter().filter(|slot| self.enqueue(*slot, &frame)).count()
+    }
+
+    /// Queue a message for every open connection; framed once. Returns how many they are.
+    pub fn broadcast(&mut self, opcode: Opcode, payload: &[u8]) -> usize {
+        self.broadcast_from(0, usize::MAX, opcode, payload).0
+    }
+
+    /// Queue a message for at most `most` open connections from slot `first` on.
+    ///
+    /// Returns how many it was queued for, and the slot to go on from, if any is left.
+    pub fn broadcast_from(
+        &mut self,
+        first: u32,
+        most: usize,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> (usize, Option<u32>) {
+        let frame = Bytes::from(encoder::frame(opcode, payload));
+        let end = slot_number(self.connections.capacity());
+        let mut count = 0;
+        for slot in first..end {
+            let there = self.connections.get(slot as usize);
+            if !there.is_some_and(Connection::is_open) {
+                continue;
+            }
+            if count == most {
+                return (count, Some(slot));
+            }
+            count += usize::from(self.enqueue(slot, &frame));
+        }
+        (count, None)
+    }
+
+    /// Let a client hear `topic`. False if it is gone or already does.
+    pub fn subscribe(&mut self, handle: Handle, topic: &str) -> bool {
+        let reachable = self.connection(handle).is_some_and(|c| c.is_reachable());
+        reachable && self.topics.subscribe(&mut self.connections, handle.slot(), topic)
+    }
+
+    /// Let a client no longer hear `topic`. False if it did not.
+    pub fn unsubscribe(&mut self, handle: Handle, topic: &str) -> bool {
+        self.connection(handle).is_some()
+            && self.topics.unsubscribe(&mut self.connections, handle.slot(), topic)
+    }
+
+    /// Whether a client hears `topic`.
+    pub fn hears(&self, handle: Handle, topic: &str) -> bool {
+        self.memberships(handle).is_some_and(|all| self.topics.hears(all, topic))
+    }
+
+    /// The topics that a client hears.
+    pub fn topics_of(&self, handle: Handle) -> impl Iterator<Item = &str> {
+        self.topics.names(self.memberships(handle).unwrap_or_default())
+    }
+
+    /// How many topics a client hears.
+    pub fn topic_count(&self, handle: Handle) -> usize {
+        self.memberships(handle).map_or(0, <[Membership]>::len)
+    }
+
+    /// Every topic that has a subscriber, with the number of them.
+    pub fn topics(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.topics.iter()
+    }
+
+    /// Who hears `topic`.
+    pub fn subscribers(&self, topic: &str) -> impl Iterator<Item = Handle> {
+        let slots = self.topics.subscribers(topic).iter();
+        slots.filter_map(|slot| self.connections.get(*slot as usize)).map(Connection::handle)
+    }
+
+    /// Bytes that wait for a client; 0 if it is gone.
+    pub fn queued_bytes(&self, handle: Handle) -> usize {
+        let connection = self.connections.get(handle.slot() as usize);
+        connection.filter(|c| c.handle() == handle).map_or(0, |c| c.outbox.len())
+    }
+
+    /// Queue a frame that is shared with others.
+    fn enqueue(&mut self, slot: u32, frame: &Bytes) -> bool {
+        if !self.has_room(slot) {
+            self.close_slow_reader(slot);
+            return false;
+        }
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
+        if !connection.is_reachable() {
+            return false;
+        }
+        connection.outbox.push_shared(frame.clone());
+        self.counters.frames_sent += 1;
+        self.touch(slot);
+        true
+    }
+
+    /// Whether fewer bytes wait than the bound; if not, the socket gets a chance first.
+    fn has_room(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return true };
+        if connection.outbox.len() < self.settings.max_send_buffer {
+            return true;
+        }
+        if connection.is_open()
+            && let Ok(count) = connection.write()
+        {
+            self.counters.bytes_sent += count as u64;
+        }
+        connection.outbox.len() < self.settings.max_send_buffer
+    }
+
+    fn close_slow_reader(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        match connection.state {
+            State::Open(_) => {
+                self.counters.slow_readers += 1;
+                self.close_open(slot, CloseCode::SLOW_READER, "reads too slowly");
+            }
+            State::Deciding(_) => self.refuse(slot, &Refusal::new(503, "undecided for too long")),
+            State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => {}
+        }
+    }
+
+    /// Send what waits, and watch for what is needed next.
+    pub(super) fn settle(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        connection.say_farewell();
+        if connection.undecided_key().is_none() {
+            match connection.write() {
+                Ok(count) => self.counters.bytes_sent += count as u64,
+                Err(_) if Stage::of(connection) == Stage::Ending => return self.remove(slot),
+                // The socket has failed: the poller reports that, and receiving ends it.
+                Err(_) => connection.outbox.clear(),
+            }
+        }
+        connection.shut_if_done();
+        let interest = connection.wanted_interest(&self.settings);
+        if interest != connection.interest {
+            connection.interest = interest;
+            if self.poller.modify(&*connection, u64::from(slot), interest).is_err() {
+                self.remove(slot);
+            }
+        }
+    }
+
+    fn memberships(&self, handle: Handle) -> Option<&[Membership]> {
+        let connection = self.connections.get(handle.slot() as usize)?;
+        (connection.handle() == handle).then_some(connection.memberships.as_slice())
+    }
+}

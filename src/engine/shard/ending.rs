@@ -1,0 +1,187 @@
+//! How connections end, and what happens when nothing does.
+
+use crate::engine::connection::{Closed, State};
+use crate::engine::handle::Handle;
+use crate::engine::timers::NEVER;
+use crate::protocol::handshake::response;
+use crate::protocol::{CloseCode, MessageBuffer, Refusal};
+
+use super::{Event, Shard, Stage, slot_number};
+
+impl<B: MessageBuffer> Shard<B> {
+    /// Start the closing handshake. What is queued goes first; [`Event::Closed`] follows with the
+    /// next poll. False if it is gone, undecided or closing already.
+    pub fn close(&mut self, handle: Handle, code: CloseCode, reason: &str) -> bool {
+        if self.connection(handle).is_none_or(|connection| !connection.is_open()) {
+            return false;
+        }
+        self.close_open(handle.slot(), code, reason);
+        true
+    }
+
+    /// Close every open connection and refuse every handshake with 503. Returns how many closed.
+    pub fn close_all(&mut self, code: CloseCode, reason: &str) -> usize {
+        let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot_number(slot)).collect();
+        let mut count = 0;
+        for slot in slots {
+            let Some(connection) = self.connections.get(slot as usize) else { continue };
+            match connection.state {
+                State::Open(_) => {
+                    self.close_open(slot, code, reason);
+                    count += 1;
+                }
+                State::Requesting(_) | State::Deciding(_) => {
+                    self.refuse(slot, &Refusal::new(503, reason));
+                }
+                State::Closing { .. } | State::Lingering { .. } => {}
+            }
+        }
+        count
+    }
+
+    /// End TCP of every connection at once. Nothing is reported.
+    pub fn abort_all(&mut self) {
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.remove(slot_number(slot));
+        }
+    }
+
+    /// Stop reporting messages of a client for now, so that TCP slows it down.
+    pub fn pause_reading(&mut self, handle: Handle) {
+        self.set_paused(handle, true);
+    }
+
+    /// Report its messages again.
+    pub fn resume_reading(&mut self, handle: Handle) {
+        self.set_paused(handle, false);
+    }
+
+    pub(super) fn close_open(&mut self, slot: u32, code: CloseCode, reason: &str) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        connection.close(code, reason, self.now);
+        self.closed.push((connection.handle(), Closed::by_server(code, reason)));
+        self.open -= 1;
+        self.counters.closed += 1;
+        self.wake();
+        self.depart(slot);
+    }
+
+    /// Refuse a handshake that has not been accepted.
+    pub(super) fn refuse(&mut self, slot: u32, refusal: &Refusal) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.undecided_key().is_some() {
+            self.undecided -= 1;
+        }
+        connection.refuse(response::refuse(refusal, &[]), self.now);
+        self.counters.refused += 1;
+        self.depart(slot);
+    }
+
+    /// A connection has begun to end: nobody reaches it any more, and its end has a deadline.
+    pub(super) fn depart(&mut self, slot: u32) {
+        self.leave_topics(slot);
+        self.arm(slot);
+        self.touch(slot);
+    }
+
+    fn leave_topics(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            let memberships = std::mem::take(&mut connection.memberships);
+            self.topics.leave_all(&mut self.connections, memberships);
+        }
+    }
+
+    /// End TCP and forget the connection.
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.leave_topics(slot);
+        let Some(connection) = self.connections.try_remove(slot as usize) else { return };
+        self.poller.forget_closing(&connection);
+        match Stage::of(&connection) {
+            Stage::Open => self.open -= 1,
+            Stage::Deciding => self.undecided -= 1,
+            Stage::Requesting | Stage::Ending => {}
+        }
+        if let Some(ip) = self.counted_ip(connection.ip)
+            && let Some(count) = self.per_ip.get_mut(&ip)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.per_ip.remove(&ip);
+            }
+        }
+    }
+
+    /// See to it that the connection's deadline has an entry.
+    pub(super) fn arm(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let due = connection.due_at(&self.settings);
+        if due < connection.armed {
+            connection.armed = due;
+            self.timers.arm(due, connection.handle());
+        }
+    }
+
+    pub(super) fn fire_timers(&mut self, emit: &mut impl FnMut(Event<'_, B>)) {
+        self.resume_accepting();
+        let settings = self.settings;
+        while let Some((at, handle)) = self.timers.pop_due(self.now) {
+            let Some(connection) = self.connection(handle) else { continue };
+            if connection.armed != at {
+                continue;
+            }
+            connection.armed = NEVER;
+            if connection.due_at(&settings) <= self.now {
+                self.expire(handle.slot(), emit);
+            }
+            self.arm(handle.slot());
+        }
+        let connections = &self.connections;
+        self.timers.prune(connections.len(), |at, handle| {
+            connections
+                .get(handle.slot() as usize)
+                .is_some_and(|c| c.handle() == handle && c.armed == at)
+        });
+    }
+
+    fn expire(&mut self, slot: u32, emit: &mut impl FnMut(Event<'_, B>)) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let handle = connection.handle();
+        match &connection.state {
+            State::Requesting(requesting) => {
+                let refusal = Refusal::new(408, "the handshake took too long");
+                emit(Event::Refused { peer: requesting.peer.clone(), refusal: refusal.clone() });
+                self.counters.handshake_timeouts += 1;
+                self.refuse(slot, &refusal);
+            }
+            State::Deciding(_) => {
+                self.counters.handshake_timeouts += 1;
+                self.refuse(slot, &Refusal::new(503, "the decision took too long"));
+                emit(Event::Abandoned { handle });
+            }
+            State::Open(_) if connection.is_silent(&self.settings, self.now) => {
+                self.counters.ping_timeouts += 1;
+                self.close_open(slot, CloseCode::PING_TIMEOUT, "no pong in time");
+            }
+            State::Open(_) => {
+                connection.ping(self.now);
+                self.counters.pings_sent += 1;
+                self.touch(slot);
+                if self.settings.report_idle {
+                    emit(Event::Idle { handle });
+                }
+            }
+            State::Closing { .. } | State::Lingering { .. } => {
+                self.counters.close_timeouts += 1;
+                self.remove(slot);
+            }
+        }
+    }
+
+    fn set_paused(&mut self, handle: Handle, paused: bool) {
+        if let Some(connection) = self.connection(handle) {
+            connection.paused = paused;
+            self.touch(handle.slot());
+        }
+    }
+}

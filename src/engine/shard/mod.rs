@@ -1,0 +1,352 @@
+//! The engine: one poller with its connections, its queues and its topics.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
+
+use slab::Slab;
+
+use crate::protocol::{Kind, MessageBuffer, Payload, Refusal, Request};
+
+use super::connection::{Closed, Connection, Fate, READ_BUFFER_BYTES, State, Turn};
+use super::counters::Counters;
+use super::handle::Handle;
+use super::listener::{Address, Listener};
+use super::poller::{Poller, Ready};
+use super::settings::Settings;
+use super::timers::{Millis, Timers};
+use super::topics::{Membership, Memberships, Topics};
+
+mod admission;
+mod delivery;
+mod ending;
+
+/// Keys from here on are listeners, below are slots.
+const FIRST_LISTENER_KEY: u64 = 1 << 40;
+
+/// Messages after which a poll leaves the other ready sockets to the next one.
+const MAX_MESSAGES: u64 = 4096;
+
+/// Payload bytes after which it does.
+const MAX_MESSAGE_BYTES: u64 = 4 << 20;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<'a, B> {
+    /// A client asks to open a connection: [`Shard::accept`] or [`Shard::reject`] it.
+    Requested {
+        /// Its name from now on.
+        handle: Handle,
+        /// What it asks; the RFC has nothing against it.
+        request: Request,
+        /// Who asks.
+        peer: Address,
+    },
+    /// It is gone, or its time is over, before it was decided.
+    Abandoned {
+        /// A name that is stale from now on.
+        handle: Handle,
+    },
+    /// The engine refused a handshake by itself.
+    Refused {
+        /// Who asked.
+        peer: Address,
+        /// What it was told.
+        refusal: Refusal,
+    },
+    /// A whole message.
+    Message {
+        /// From whom.
+        handle: Handle,
+        /// Text or binary.
+        kind: Kind,
+        /// Its content.
+        payload: Payload<'a, B>,
+    },
+    /// Nothing arrived for the ping interval, and a Ping goes out (only where asked for).
+    Idle {
+        /// Who is silent.
+        handle: Handle,
+    },
+    /// A connection that was accepted has ended: nothing can be sent to it or comes from it.
+    /// Reported once for each; what is sent in the same batch still goes before the Close.
+    Closed {
+        /// A name that is stale once the batch is flushed.
+        handle: Handle,
+        /// How.
+        closed: Closed,
+    },
+    /// No connection is accepted for now: descriptors or memory have run out.
+    AcceptPaused {
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Connections are accepted again.
+    AcceptResumed,
+}
+
+/// Whether new connections are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepting {
+    Yes,
+    /// Rests until then.
+    Paused(Millis),
+    /// Tries again after a rest; the next success ends it.
+    Probing,
+}
+
+/// Where a connection stands, as far as the tables care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Requesting,
+    Deciding,
+    Open,
+    Ending,
+}
+
+impl Stage {
+    fn of<B>(connection: &Connection<B>) -> Self {
+        match connection.state {
+            State::Requesting(_) => Self::Requesting,
+            State::Deciding(_) => Self::Deciding,
+            State::Open(_) => Self::Open,
+            State::Closing { .. } | State::Lingering { .. } => Self::Ending,
+        }
+    }
+}
+
+/// A self-contained part of a server. See the [module](crate::engine).
+pub struct Shard<B> {
+    settings: Settings,
+    poller: Poller,
+    listeners: Vec<Listener>,
+    accepting: Accepting,
+    connections: Slab<Connection<B>>,
+    next_generation: u32,
+    per_ip: HashMap<IpAddr, u32>,
+    undecided: usize,
+    open: usize,
+    topics: Topics,
+    timers: Timers,
+    /// Ready sockets that the last poll left over, the next one last.
+    ready: Vec<Ready>,
+    /// Connections that have bytes from before they were accepted.
+    early: Vec<Handle>,
+    /// Slots with something to send or to settle.
+    dirty: Vec<u32>,
+    /// Connections that the caller has closed since the last poll.
+    closed: Vec<(Handle, Closed)>,
+    buffer: Box<[u8]>,
+    counters: Counters,
+    now: Millis,
+}
+
+impl<B: MessageBuffer> Shard<B> {
+    /// A shard without listeners. `now` is the clock's present time.
+    pub fn new(settings: Settings, now: Millis) -> io::Result<Self> {
+        Ok(Self {
+            settings,
+            poller: Poller::new()?,
+            listeners: Vec::new(),
+            accepting: Accepting::Yes,
+            connections: Slab::new(),
+            next_generation: 0,
+            per_ip: HashMap::new(),
+            undecided: 0,
+            open: 0,
+            topics: Topics::default(),
+            timers: Timers::default(),
+            ready: Vec::new(),
+            early: Vec::new(),
+            dirty: Vec::new(),
+            closed: Vec::new(),
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            counters: Counters::default(),
+            now,
+        })
+    }
+
+    /// Say what has happened since the last call. Never blocks, and does a bounded amount of work:
+    /// where more is there, the poller stays readable.
+    ///
+    /// To be followed by [`flush`](Self::flush) when the events are handled.
+    pub fn poll(&mut self, now: Millis, mut emit: impl FnMut(Event<'_, B>)) -> io::Result<()> {
+        self.now = now;
+        let emit = &mut emit;
+        for (handle, closed) in std::mem::take(&mut self.closed) {
+            emit(Event::Closed { handle, closed });
+        }
+        for handle in std::mem::take(&mut self.early) {
+            self.receive_early(handle, emit);
+        }
+        if self.ready.is_empty() {
+            self.poller.wait(&mut self.ready)?;
+            self.ready.reverse();
+        }
+        let messages = self.counters.messages_received + MAX_MESSAGES;
+        let bytes = self.counters.message_bytes_received + MAX_MESSAGE_BYTES;
+        while let Some(ready) = self.ready.pop() {
+            self.on_ready(ready, emit);
+            if self.counters.messages_received >= messages
+                || self.counters.message_bytes_received >= bytes
+            {
+                break;
+            }
+        }
+        self.fire_timers(emit);
+        Ok(())
+    }
+
+    /// Send what is queued: one write for each connection that has something.
+    pub fn flush(&mut self) {
+        for slot in std::mem::take(&mut self.dirty) {
+            if let Some(connection) = self.connections.get_mut(slot as usize) {
+                connection.dirty = false;
+                self.settle(slot);
+            }
+        }
+    }
+
+    /// When [`poll`](Self::poll) should be called at the latest, if nothing becomes ready.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let resume_at = match self.accepting {
+            Accepting::Paused(until) => Some(until),
+            Accepting::Yes | Accepting::Probing => None,
+        };
+        self.timers.next_at().into_iter().chain(resume_at).min()
+    }
+
+    /// Connections of every kind, those that are closing included.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Connections whose opening handshake is done and that are not closing.
+    pub fn open_count(&self) -> usize {
+        self.open
+    }
+
+    /// What this shard has done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether a [`flush`](Self::flush) is due.
+    pub fn has_queued(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    fn on_ready(&mut self, ready: Ready, emit: &mut impl FnMut(Event<'_, B>)) {
+        if ready.key >= FIRST_LISTENER_KEY {
+            return self.accept_some(ready.key, emit);
+        }
+        #[allow(clippy::cast_possible_truncation)] // Below FIRST_LISTENER_KEY it is a slot.
+        let slot = ready.key as u32;
+        if ready.writable {
+            self.settle(slot);
+        }
+        if ready.readable {
+            self.receive(slot, ready.hung_up, emit);
+        }
+    }
+
+    fn receive(&mut self, slot: u32, hung_up: bool, emit: &mut impl FnMut(Event<'_, B>)) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let turn = &mut Turn {
+            buffer: &mut self.buffer,
+            settings: &self.settings,
+            counters: &mut self.counters,
+            may_ask: self.undecided < self.settings.max_undecided_handshakes,
+            now: self.now,
+        };
+        let before = Stage::of(connection);
+        // An undecided connection is not received from, so only this tells that it is gone.
+        let fate = if hung_up && before == Stage::Deciding {
+            connection.lose(turn, emit)
+        } else {
+            connection.receive(turn, emit)
+        };
+        self.after_receiving(slot, before, fate);
+    }
+
+    fn receive_early(&mut self, handle: Handle, emit: &mut impl FnMut(Event<'_, B>)) {
+        if self.connection(handle).is_none() {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(handle.slot() as usize) else { return };
+        let turn = &mut Turn {
+            buffer: &mut self.buffer,
+            settings: &self.settings,
+            counters: &mut self.counters,
+            may_ask: self.undecided < self.settings.max_undecided_handshakes,
+            now: self.now,
+        };
+        let before = Stage::of(connection);
+        let fate = connection.receive_early(turn, emit);
+        self.after_receiving(handle.slot(), before, fate);
+    }
+
+    /// Bring the tables up to date with what a connection has become.
+    fn after_receiving(&mut self, slot: u32, before: Stage, fate: Fate) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let after = Stage::of(connection);
+        let has_queued = !connection.outbox.is_empty();
+        match (before, after) {
+            _ if fate == Fate::Gone => return self.remove(slot),
+            (Stage::Open, Stage::Ending) => {
+                self.open -= 1;
+                return self.depart(slot);
+            }
+            (Stage::Requesting, Stage::Ending) => return self.depart(slot),
+            (Stage::Requesting, Stage::Deciding) => self.undecided += 1,
+            _ => {}
+        }
+        if has_queued || before != after || after == Stage::Ending {
+            self.touch(slot);
+        }
+    }
+
+    fn connection(&mut self, handle: Handle) -> Option<&mut Connection<B>> {
+        let connection = self.connections.get_mut(handle.slot() as usize)?;
+        (connection.handle() == handle).then_some(connection)
+    }
+
+    fn touch(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.get_mut(slot as usize)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Make the poller readable, so that the caller polls again.
+    fn wake(&self) {
+        // Fails only when the poller itself is broken, which the next poll reports.
+        let _ = self.poller.wake();
+    }
+}
+
+impl<B> AsRawFd for Shard<B> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.poller.as_raw_fd()
+    }
+}
+
+impl<B> Memberships for Slab<Connection<B>> {
+    fn memberships(&mut self, slot: u32) -> Option<&mut Vec<Membership>> {
+        self.get_mut(slot as usize).map(|connection| &mut connection.memberships)
+    }
+}
+
+/// There are never 2³² descriptors.
+#[allow(clippy::cast_possible_truncation)]
+const fn slot_number(index: usize) -> u32 {
+    index as u32
+}

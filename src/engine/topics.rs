@@ -1,0 +1,187 @@
+//! Who hears what.
+//!
+//! Membership is kept twice, each side knowing its place in the other, so that subscribing,
+//! unsubscribing and leaving cost the same however many subscribers a topic has.
+
+use std::collections::HashMap;
+
+use slab::Slab;
+
+/// A subscription as its subscriber keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    topic: u32,
+    place: u32,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: Box<str>,
+    /// Slots of subscribers, in no order.
+    subscribers: Vec<u32>,
+}
+
+/// All topics that have a subscriber. `S` is how a slot's memberships are reached.
+#[derive(Debug, Default)]
+pub struct Topics {
+    by_name: HashMap<Box<str>, u32>,
+    topics: Slab<Topic>,
+}
+
+/// Access to the memberships of the subscriber in a slot.
+pub trait Memberships {
+    /// The memberships of `slot`, if somebody is there.
+    fn memberships(&mut self, slot: u32) -> Option<&mut Vec<Membership>>;
+}
+
+impl Topics {
+    /// Whether the subscriber with these memberships hears `name`.
+    pub fn hears(&self, memberships: &[Membership], name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|id| memberships.iter().any(|m| m.topic == *id))
+    }
+
+    /// Let `slot` hear `name`. False if it already does.
+    pub fn subscribe(&mut self, all: &mut impl Memberships, slot: u32, name: &str) -> bool {
+        let id = self.id_of(name);
+        let (Some(mine), Some(topic)) = (all.memberships(slot), self.topics.get_mut(id as usize))
+        else {
+            return false;
+        };
+        if mine.iter().any(|m| m.topic == id) {
+            return false;
+        }
+        mine.push(Membership { topic: id, place: index(topic.subscribers.len()) });
+        topic.subscribers.push(slot);
+        true
+    }
+
+    /// Let `slot` no longer hear `name`. False if it did not. O(its own memberships).
+    pub fn unsubscribe(&mut self, all: &mut impl Memberships, slot: u32, name: &str) -> bool {
+        let Some(&id) = self.by_name.get(name) else { return false };
+        let Some(mine) = all.memberships(slot) else { return false };
+        let Some(at) = mine.iter().position(|m| m.topic == id) else { return false };
+        let membership = mine.swap_remove(at);
+        self.leave(all, membership);
+        true
+    }
+
+    /// Take a subscriber out of every topic; `memberships` is what it had.
+    pub fn leave_all(&mut self, all: &mut impl Memberships, memberships: Vec<Membership>) {
+        for membership in memberships {
+            self.leave(all, membership);
+        }
+    }
+
+    /// The slots that hear `name`.
+    pub fn subscribers(&self, name: &str) -> &[u32] {
+        let id = self.by_name.get(name).and_then(|id| self.topics.get(*id as usize));
+        id.map(|topic| topic.subscribers.as_slice()).unwrap_or_default()
+    }
+
+    /// Every topic with the number of its subscribers.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.topics.iter().map(|(_, topic)| (&*topic.name, topic.subscribers.len()))
+    }
+
+    /// The names of these memberships, in no order.
+    pub fn names<'a>(&'a self, memberships: &'a [Membership]) -> impl Iterator<Item = &'a str> {
+        memberships.iter().filter_map(|m| self.topics.get(m.topic as usize)).map(|t| &*t.name)
+    }
+
+    fn id_of(&mut self, name: &str) -> u32 {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
+        }
+        let id = index(self.topics.insert(Topic { name: name.into(), subscribers: Vec::new() }));
+        self.by_name.insert(name.into(), id);
+        id
+    }
+
+    /// Remove one place; whoever was last in the topic moves there.
+    fn leave(&mut self, all: &mut impl Memberships, membership: Membership) {
+        let Some(topic) = self.topics.get_mut(membership.topic as usize) else { return };
+        topic.subscribers.swap_remove(membership.place as usize);
+        if let Some(&moved) = topic.subscribers.get(membership.place as usize) {
+            let theirs = all.memberships(moved).into_iter().flatten();
+            for m in theirs.filter(|m| m.topic == membership.topic) {
+                m.place = membership.place;
+            }
+        }
+        if topic.subscribers.is_empty() {
+            let topic = self.topics.remove(membership.topic as usize);
+            self.by_name.remove(&topic.name);
+        }
+    }
+}
+
+/// Slots and places have 32 bits: there are never more than that many descriptors.
+#[allow(clippy::cast_possible_truncation)]
+const fn index(value: usize) -> u32 {
+    value as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Slots(BTreeMap<u32, Vec<Membership>>);
+
+    impl Memberships for Slots {
+        fn memberships(&mut self, slot: u32) -> Option<&mut Vec<Membership>> {
+            Some(self.0.entry(slot).or_default())
+        }
+    }
+
+    #[test]
+    fn a_topic_lives_as_long_as_it_has_a_subscriber() {
+        let (mut topics, mut slots) = (Topics::default(), Slots::default());
+        assert!(topics.subscribe(&mut slots, 1, "chat"));
+        assert!(!topics.subscribe(&mut slots, 1, "chat"), "twice");
+        assert_eq!(topics.iter().collect::<Vec<_>>(), [("chat", 1)]);
+        assert!(topics.unsubscribe(&mut slots, 1, "chat"));
+        assert!(!topics.unsubscribe(&mut slots, 1, "chat"), "not subscribed");
+        assert_eq!(topics.iter().count(), 0);
+        assert!(topics.by_name.is_empty());
+    }
+
+    proptest! {
+        /// Against the plain model: a set of (slot, topic).
+        #[test]
+        fn any_history_agrees_with_a_set_of_pairs(
+            steps in prop::collection::vec((0..3_u8, 0..6_u32, 0..4_u8), 0..200)
+        ) {
+            let (mut topics, mut slots) = (Topics::default(), Slots::default());
+            let mut model = BTreeSet::new();
+            for (step, slot, topic) in steps {
+                let name = format!("t{topic}");
+                match step {
+                    0 => prop_assert_eq!(
+                        topics.subscribe(&mut slots, slot, &name),
+                        model.insert((slot, name))
+                    ),
+                    1 => prop_assert_eq!(
+                        topics.unsubscribe(&mut slots, slot, &name),
+                        model.remove(&(slot, name))
+                    ),
+                    _ => {
+                        let all = slots.0.remove(&slot).unwrap_or_default();
+                        topics.leave_all(&mut slots, all);
+                        model.retain(|(s, _)| *s != slot);
+                    }
+                }
+                for topic in 0..4 {
+                    let name = format!("t{topic}");
+                    let heard: BTreeSet<u32> = topics.subscribers(&name).iter().copied().collect();
+                    let expected: BTreeSet<u32> =
+                        model.iter().filter(|(_, n)| *n == name).map(|(s, _)| *s).collect();
+                    prop_assert_eq!(heard, expected);
+                }
+            }
+        }
+    }
+}

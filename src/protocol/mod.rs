@@ -1,0 +1,28 @@
+//! RFC 6455 as pure values: bytes and an instant go in, events and bytes come out.
+//!
+//! ```text
+//! bytes ─► handshake ─► Request                        response ◄─ accept / refuse
+//! bytes ─► Decoder (frames) ─► Assembler (messages) ─► Event     encoder ◄─ message, close
+//! ```
+//!
+//! A fault of the peer is a value: [`Failure`] once the connection is open, [`Refusal`] before.
+//! Compression (RFC 7692) will enter at two places that are marked: [`handshake::extensions`]
+//! parses the offers, and [`frame::Rsv`] is what a negotiated extension permits in a header.
+#![forbid(unsafe_code)]
+
+pub mod assembler;
+pub mod buffer;
+pub mod close;
+pub mod decoder;
+pub mod encoder;
+pub mod frame;
+pub mod handshake;
+pub mod mask;
+pub mod utf8;
+
+pub use assembler::{Kind, Limits};
+pub use buffer::{GrowingBuffer, MessageBuffer};
+pub use close::{CloseCode, Failure};
+pub use decoder::{Decoder, Event, Payload, Role};
+pub use frame::{Header, Opcode};
+pub use handshake::{Refusal, Request};

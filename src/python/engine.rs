@@ -1,0 +1,415 @@
+//! A shard with a clock, for one event loop.
+
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+use pyo3::IntoPyObjectExt;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use crate::engine::{
+    Closed, Event, Handle, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard, Side,
+};
+use crate::protocol::handshake::HeaderLine;
+use crate::protocol::{CloseCode, Kind, Limits, Opcode, Refusal, utf8};
+
+use super::buffer::BytesBuffer;
+use super::errors::UsageError;
+use super::frames::bytes_of;
+use super::request::Request;
+
+const TEXT: u8 = Opcode::Text as u8;
+const BINARY: u8 = Opcode::Binary as u8;
+const REQUESTED: u8 = 16;
+const ABANDONED: u8 = 17;
+const REFUSED: u8 = 18;
+const IDLE: u8 = 19;
+const CLOSED: u8 = 20;
+const ACCEPT_PAUSED: u8 = 21;
+const ACCEPT_RESUMED: u8 = 22;
+
+/// The first element of each event of [`Engine::poll`], under its name in Python.
+pub const KINDS: [(&str, u8); 9] = [
+    ("TEXT", TEXT),
+    ("BINARY", BINARY),
+    ("REQUESTED", REQUESTED),
+    ("ABANDONED", ABANDONED),
+    ("REFUSED", REFUSED),
+    ("IDLE", IDLE),
+    ("CLOSED", CLOSED),
+    ("ACCEPT_PAUSED", ACCEPT_PAUSED),
+    ("ACCEPT_RESUMED", ACCEPT_RESUMED),
+];
+
+/// An event on its way to Python: what it is, whom it concerns, the rest.
+type Row = (u8, u64, Py<PyAny>);
+
+/// Whether a flush is on its way.
+#[derive(PartialEq, Eq)]
+enum Flushing {
+    /// Nothing waits.
+    Idle,
+    /// A batch is being handled; its handler flushes at the end.
+    InBatch,
+    /// The caller was told that something waits.
+    Requested,
+}
+
+/// Sockets, queues, channels and time of one server. See the stub for its contract.
+#[pyclass(module = "rakit_ws._core")]
+pub struct Engine {
+    shard: Shard<BytesBuffer>,
+    started: Instant,
+    flushing: Flushing,
+    on_queued: Option<Py<PyAny>>,
+    rows: Vec<Row>,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // One for each setting.
+    #[pyo3(signature = (
+        *, max_message_bytes, max_send_buffer, max_connections, max_connections_per_ip = 0,
+        max_undecided_handshakes = 1024, handshake_timeout_s = 10.0, ping_interval_s = 25.0,
+        ping_timeout_s = 60.0, close_timeout_s = 5.0, report_idle = false, on_queued = None,
+    ))]
+    fn new(
+        max_message_bytes: u64,
+        max_send_buffer: usize,
+        max_connections: usize,
+        max_connections_per_ip: u32,
+        max_undecided_handshakes: usize,
+        handshake_timeout_s: f64,
+        ping_interval_s: f64,
+        ping_timeout_s: f64,
+        close_timeout_s: f64,
+        report_idle: bool,
+        on_queued: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let settings = Settings {
+            limits: Limits { max_message_bytes },
+            max_send_buffer,
+            max_connections,
+            max_connections_per_ip,
+            max_undecided_handshakes,
+            handshake_timeout: millis("handshake_timeout_s", handshake_timeout_s)?,
+            ping_interval: millis("ping_interval_s", ping_interval_s)?,
+            ping_timeout: millis("ping_timeout_s", ping_timeout_s)?,
+            close_timeout: millis("close_timeout_s", close_timeout_s)?,
+            report_idle,
+        };
+        Ok(Self {
+            shard: Shard::new(settings, 0)?,
+            started: Instant::now(),
+            flushing: Flushing::Idle,
+            on_queued,
+            rows: Vec::new(),
+        })
+    }
+
+    #[pyo3(signature = (host, port, *, backlog = 4096))]
+    fn listen(&mut self, host: &str, port: u16, backlog: i32) -> PyResult<()> {
+        Ok(self.shard.listen(host, port, backlog)?)
+    }
+
+    fn stop_listening(&mut self) {
+        self.shard.stop_listening();
+    }
+
+    #[getter]
+    fn addresses(&self) -> Vec<String> {
+        self.shard.addresses().map(ToString::to_string).collect()
+    }
+
+    fn fileno(&self) -> i32 {
+        self.shard.as_raw_fd()
+    }
+
+    fn poll<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let py = slf.py();
+        // Collected before the list is made: making it may run Python code (the collector's
+        // finalizers), which must find the engine free.
+        let mut rows = slf.try_borrow_mut()?.poll_rows(py)?;
+        let list = PyList::new(py, rows.drain(..))?;
+        slf.try_borrow_mut()?.rows = rows;
+        Ok(list)
+    }
+
+    fn flush(&mut self) {
+        self.shard.flush();
+        self.flushing = Flushing::Idle;
+    }
+
+    #[getter]
+    fn next_deadline_s(&self) -> Option<f64> {
+        let now = self.now();
+        self.shard.next_deadline().map(|at| seconds(at.saturating_sub(now)))
+    }
+
+    #[pyo3(signature = (handle, *, subprotocol = None, headers = Vec::new(), first = None))]
+    #[allow(clippy::needless_pass_by_value)] // What PyO3 extracts is owned.
+    fn accept(
+        &mut self,
+        py: Python<'_>,
+        handle: u64,
+        subprotocol: Option<&str>,
+        headers: Vec<(String, String)>,
+        first: Option<&[u8]>,
+    ) -> PyResult<bool> {
+        let headers = header_lines(&headers)?;
+        if let Some(name) = subprotocol {
+            HeaderLine::new("Sec-WebSocket-Protocol", name)?;
+        }
+        let done = self.shard.accept(Handle::from_bits(handle), subprotocol, &headers, first);
+        self.request_flush(py)?;
+        Ok(done)
+    }
+
+    #[pyo3(signature = (handle, status, reason, *, headers = Vec::new()))]
+    #[allow(clippy::needless_pass_by_value)] // What PyO3 extracts is owned.
+    fn reject(
+        &mut self,
+        py: Python<'_>,
+        handle: u64,
+        status: u16,
+        reason: &str,
+        headers: Vec<(String, String)>,
+    ) -> PyResult<bool> {
+        if !(400..600).contains(&status) {
+            return Err(UsageError::new_err(format!("status must be 400 to 599, not {status}")));
+        }
+        let headers = header_lines(&headers)?;
+        let refusal = Refusal::new(status, reason);
+        let done = self.shard.reject(Handle::from_bits(handle), &refusal, &headers);
+        self.request_flush(py)?;
+        Ok(done)
+    }
+
+    #[pyo3(signature = (handle, payload, opcode = TEXT))]
+    fn send(
+        &mut self,
+        py: Python<'_>,
+        handle: u64,
+        payload: &Bound<'_, PyBytes>,
+        opcode: u8,
+    ) -> PyResult<bool> {
+        let opcode = data_opcode(opcode)?;
+        let bytes = payload.as_bytes();
+        if opcode == Opcode::Text && !utf8::is_valid(bytes) {
+            return Err(UsageError::new_err("a text message must be UTF-8"));
+        }
+        let outgoing = if bytes.len() < SHARE_FROM_BYTES {
+            Outgoing::Copy(bytes)
+        } else {
+            Outgoing::Share(Bytes::from_owner(PyBackedBytes::from(payload.clone())))
+        };
+        let queued = self.shard.send(Handle::from_bits(handle), opcode, outgoing);
+        self.request_flush(py)?;
+        Ok(queued)
+    }
+
+    fn publish(&mut self, py: Python<'_>, topic: &str, payload: &[u8]) -> PyResult<usize> {
+        let count = self.shard.publish(topic, Opcode::Text, payload);
+        self.request_flush(py)?;
+        Ok(count)
+    }
+
+    fn broadcast(&mut self, py: Python<'_>, payload: &[u8]) -> PyResult<usize> {
+        let count = self.shard.broadcast(Opcode::Text, payload);
+        self.request_flush(py)?;
+        Ok(count)
+    }
+
+    fn broadcast_from(
+        &mut self,
+        py: Python<'_>,
+        first: u32,
+        most: usize,
+        payload: &[u8],
+    ) -> PyResult<(usize, Option<u32>)> {
+        let result = self.shard.broadcast_from(first, most, Opcode::Text, payload);
+        self.request_flush(py)?;
+        Ok(result)
+    }
+
+    fn subscribe(&mut self, handle: u64, topic: &str) -> bool {
+        self.shard.subscribe(Handle::from_bits(handle), topic)
+    }
+
+    fn unsubscribe(&mut self, handle: u64, topic: &str) -> bool {
+        self.shard.unsubscribe(Handle::from_bits(handle), topic)
+    }
+
+    fn hears(&self, handle: u64, topic: &str) -> bool {
+        self.shard.hears(Handle::from_bits(handle), topic)
+    }
+
+    fn topics_of(&self, handle: u64) -> Vec<&str> {
+        self.shard.topics_of(Handle::from_bits(handle)).collect()
+    }
+
+    fn topic_count(&self, handle: u64) -> usize {
+        self.shard.topic_count(Handle::from_bits(handle))
+    }
+
+    fn topics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let topics = PyDict::new(py);
+        self.shard.topics().try_for_each(|(name, count)| topics.set_item(name, count))?;
+        Ok(topics)
+    }
+
+    fn subscribers(&self, topic: &str) -> Vec<u64> {
+        self.shard.subscribers(topic).map(Handle::to_bits).collect()
+    }
+
+    #[pyo3(signature = (handle, code, reason = ""))]
+    fn close(&mut self, py: Python<'_>, handle: u64, code: u16, reason: &str) -> PyResult<bool> {
+        let done = self.shard.close(Handle::from_bits(handle), close_code(code)?, reason);
+        self.request_flush(py)?;
+        Ok(done)
+    }
+
+    #[pyo3(signature = (code, reason = ""))]
+    fn close_all(&mut self, py: Python<'_>, code: u16, reason: &str) -> PyResult<usize> {
+        let count = self.shard.close_all(close_code(code)?, reason);
+        self.request_flush(py)?;
+        Ok(count)
+    }
+
+    fn abort_all(&mut self) {
+        self.shard.abort_all();
+    }
+
+    fn pause_reading(&mut self, py: Python<'_>, handle: u64) -> PyResult<()> {
+        self.shard.pause_reading(Handle::from_bits(handle));
+        self.request_flush(py)
+    }
+
+    fn resume_reading(&mut self, py: Python<'_>, handle: u64) -> PyResult<()> {
+        self.shard.resume_reading(Handle::from_bits(handle));
+        self.request_flush(py)
+    }
+
+    #[getter]
+    fn connection_count(&self) -> usize {
+        self.shard.len()
+    }
+
+    #[getter]
+    fn open_count(&self) -> usize {
+        self.shard.open_count()
+    }
+
+    fn queued_bytes(&self, handle: u64) -> usize {
+        self.shard.queued_bytes(Handle::from_bits(handle))
+    }
+
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counters = PyDict::new(py);
+        self.shard.counters().iter().try_for_each(|(name, n)| counters.set_item(name, n))?;
+        Ok(counters)
+    }
+}
+
+impl Engine {
+    #[allow(clippy::cast_possible_truncation)] // 2⁶⁴ milliseconds are 584 million years.
+    fn now(&self) -> Millis {
+        self.started.elapsed().as_millis() as Millis
+    }
+
+    fn poll_rows(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
+        let now = self.now();
+        let mut rows = std::mem::take(&mut self.rows);
+        let mut failed = None;
+        self.shard.poll(now, |event| match row(py, event) {
+            Ok(row) => rows.push(row),
+            Err(error) => failed = Some(error),
+        })?;
+        self.flushing = Flushing::InBatch;
+        failed.map_or(Ok(rows), Err)
+    }
+
+    /// Outside a batch, tell the caller once that something waits to be flushed.
+    fn request_flush(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.flushing == Flushing::Idle
+            && self.shard.has_queued()
+            && let Some(on_queued) = &self.on_queued
+        {
+            self.flushing = Flushing::Requested;
+            on_queued.call0(py)?;
+        }
+        Ok(())
+    }
+}
+
+fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
+    Ok(match event {
+        Event::Message { handle, kind, payload } => {
+            let opcode = match kind {
+                Kind::Text => TEXT,
+                Kind::Binary => BINARY,
+            };
+            (opcode, handle.to_bits(), bytes_of(py, payload).into_any().unbind())
+        }
+        Event::Requested { handle, request, peer } => {
+            let request = Py::new(py, Request::new(request, peer))?;
+            (REQUESTED, handle.to_bits(), request.into_any())
+        }
+        Event::Abandoned { handle } => (ABANDONED, handle.to_bits(), py.None()),
+        Event::Refused { peer, refusal } => {
+            let what = (refusal.status, refusal.reason, peer.to_string());
+            (REFUSED, 0, object(py, what)?)
+        }
+        Event::Idle { handle } => (IDLE, handle.to_bits(), py.None()),
+        Event::Closed { handle, closed: Closed { code, reason, side } } => {
+            (CLOSED, handle.to_bits(), object(py, (code.get(), reason, name_of(side)))?)
+        }
+        Event::AcceptPaused { error } => (ACCEPT_PAUSED, 0, object(py, error.to_string())?),
+        Event::AcceptResumed => (ACCEPT_RESUMED, 0, py.None()),
+    })
+}
+
+fn object<'py>(py: Python<'py>, value: impl IntoPyObjectExt<'py>) -> PyResult<Py<PyAny>> {
+    value.into_py_any(py)
+}
+
+fn name_of(side: Side) -> &'static str {
+    match side {
+        Side::Peer => "peer",
+        Side::Server => "server",
+        Side::Lost => "lost",
+    }
+}
+
+fn data_opcode(opcode: u8) -> PyResult<Opcode> {
+    match opcode {
+        TEXT => Ok(Opcode::Text),
+        BINARY => Ok(Opcode::Binary),
+        other => Err(UsageError::new_err(format!("opcode must be 1 or 2, not {other}"))),
+    }
+}
+
+fn close_code(code: u16) -> PyResult<CloseCode> {
+    let wrong = || UsageError::new_err(format!("{code} must not be in a Close frame"));
+    CloseCode::on_wire(code).ok_or_else(wrong)
+}
+
+fn header_lines(headers: &[(String, String)]) -> PyResult<Vec<HeaderLine>> {
+    headers.iter().map(|(name, value)| Ok(HeaderLine::new(name, value)?)).collect()
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Checked just before.
+fn millis(name: &str, seconds: f64) -> PyResult<Millis> {
+    if !(0.0..=1e9).contains(&seconds) {
+        return Err(UsageError::new_err(format!("{name} must be 0 to 1e9 seconds")));
+    }
+    Ok((seconds * 1000.0).ceil() as Millis)
+}
+
+#[allow(clippy::cast_precision_loss)] // Exact up to 285,000 years.
+fn seconds(millis: Millis) -> f64 {
+    millis as f64 / 1000.0
+}

@@ -1,0 +1,24 @@
+//! Faults of the caller, as the exceptions that `rakit_ws.errors` declares.
+
+use pyo3::prelude::*;
+
+use crate::engine::ListenError;
+use crate::protocol::handshake::InvalidHeader;
+
+pyo3::import_exception!(rakit_ws.errors, UsageError);
+
+mod declared {
+    pyo3::import_exception!(rakit_ws.errors, ListenError);
+}
+
+impl From<ListenError> for PyErr {
+    fn from(error: ListenError) -> Self {
+        declared::ListenError::new_err(error.to_string())
+    }
+}
+
+impl From<InvalidHeader> for PyErr {
+    fn from(error: InvalidHeader) -> Self {
+        UsageError::new_err(error.to_string())
+    }
+}

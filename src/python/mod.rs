@@ -1,0 +1,33 @@
+//! The border between Python and the engine, the module `rakit_ws._core`.
+//!
+//! Every function here converts, calls and converts back. `python/rakit_ws/_core.pyi` says what
+//! each means; a test holds the two together.
+
+mod buffer;
+mod engine;
+mod errors;
+mod frames;
+mod request;
+
+use pyo3::prelude::*;
+
+/// The native module.
+#[pymodule(gil_used = true)]
+mod _core {
+    use super::{Bound, PyModule, PyModuleMethods, PyResult};
+
+    #[pymodule_export]
+    use super::engine::Engine;
+    #[pymodule_export]
+    use super::frames::{
+        Close, Failed, FrameDecoder, Message, Ping, Pong, apply_mask, encode_frame,
+    };
+    #[pymodule_export]
+    use super::request::Request;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::engine::KINDS.iter().try_for_each(|(name, kind)| module.add(*name, *kind))
+    }
+}
