@@ -188,10 +188,10 @@ class Server:
         return self._exit_code
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number)
         async with self:
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, self._on_signal, number)
             await self.serve_forever()
 
     def _on_signal(self, number: int) -> None:

@@ -200,9 +200,13 @@ impl<B: MessageBuffer> Connection<B> {
         self.handle
     }
 
-    /// Whether messages may be queued for it: it is open, or will be if the caller accepts it.
+    /// Whether messages may be queued for it: it is open, will be if the caller accepts it, or
+    /// its Close is due but goes out with the next flush only.
     pub fn is_reachable(&self) -> bool {
-        matches!(self.state, State::Open(_) | State::Deciding(_))
+        match &self.state {
+            State::Open(_) | State::Deciding(_) | State::Closing { farewell: Some(_), .. } => true,
+            State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => false,
+        }
     }
 
     /// Whether its opening handshake is done and no Close is due.

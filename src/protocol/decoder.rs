@@ -159,7 +159,7 @@ impl<B: MessageBuffer> Decoder<B> {
     }
 
     /// Nothing is decoded or held any more.
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         self.state = State::Done;
         self.assembler = Assembler::new();
     }

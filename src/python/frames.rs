@@ -151,6 +151,7 @@ impl FrameDecoder {
     fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let before = std::mem::replace(&mut self.stage, Stage::Ended);
         self.tail = Vec::new();
+        self.decoder.end();
         match before {
             Stage::Open => {
                 let code = CloseCode::ABNORMAL.get();
