@@ -223,7 +223,10 @@ impl<B: MessageBuffer> Connection<B> {
             State::Deciding(_) => false,
             State::Open(_) => !self.paused && !congested,
         };
-        Interest { read, write: !self.outbox.is_empty() && !matches!(self.state, State::Deciding(_)) }
+        Interest {
+            read,
+            write: !self.outbox.is_empty() && !matches!(self.state, State::Deciding(_)),
+        }
     }
 
     /// When something must happen if nothing else does.
@@ -329,11 +332,7 @@ impl<B: MessageBuffer> Connection<B> {
     }
 
     /// Receive once and report what that completes.
-    pub fn receive(
-        &mut self,
-        turn: &mut Turn<'_>,
-        emit: &mut impl FnMut(Event<'_, B>),
-    ) -> Fate {
+    pub fn receive(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
         match self.state {
             State::Requesting(_) => self.receive_request(turn, emit),
             State::Deciding(_) => Fate::Lives,
@@ -391,11 +390,7 @@ impl<B: MessageBuffer> Connection<B> {
         Fate::Lives
     }
 
-    fn receive_frames(
-        &mut self,
-        turn: &mut Turn<'_>,
-        emit: &mut impl FnMut(Event<'_, B>),
-    ) -> Fate {
+    fn receive_frames(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
         if let State::Open(decoder) = &mut self.state
             && let Some(room) = decoder.room(DIRECT_FROM_BYTES)
         {
@@ -456,11 +451,9 @@ impl<B: MessageBuffer> Connection<B> {
         emit: &mut impl FnMut(Event<'_, B>),
     ) -> usize {
         let mut messages = 0;
-        loop {
-            let decoder = match &mut self.state {
-                State::Open(decoder) | State::Closing { awaiting: Some(decoder), .. } => decoder,
-                _ => break,
-            };
+        while let State::Open(decoder) | State::Closing { awaiting: Some(decoder), .. } =
+            &mut self.state
+        {
             match decoder.next(&mut input, &turn.settings.limits) {
                 Ok(None) => {
                     self.tail = input.to_vec();
@@ -509,12 +502,7 @@ impl<B: MessageBuffer> Connection<B> {
     }
 
     /// Fail the connection (RFC 6455 §7.1.7).
-    fn fail(
-        &mut self,
-        failure: Failure,
-        turn: &mut Turn<'_>,
-        emit: &mut impl FnMut(Event<'_, B>),
-    ) {
+    fn fail(&mut self, failure: Failure, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) {
         if self.is_open() {
             turn.counters.closed += 1;
             turn.counters.failed += 1;
@@ -544,8 +532,10 @@ impl<B: MessageBuffer> Connection<B> {
         match &mut self.state {
             State::Closing { awaiting, farewell: Some(_) } => *awaiting = None,
             State::Closing { .. } => self.state = State::Lingering { shut: false },
-            State::Requesting(_) | State::Deciding(_) | State::Open(_) | State::Lingering { .. } => {
-            }
+            State::Requesting(_)
+            | State::Deciding(_)
+            | State::Open(_)
+            | State::Lingering { .. } => {}
         }
     }
 
@@ -569,6 +559,7 @@ impl<B> AsFd for Connection<B> {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Received {
     Bytes(usize),
     /// Not now.
@@ -578,9 +569,9 @@ enum Received {
 }
 
 fn received<T>(result: rustix::io::Result<(T, usize)>) -> Received {
-    match result {
-        Ok((_, 0)) => Received::End,
-        Ok((_, count)) => Received::Bytes(count),
+    match result.map(|(_, count)| count) {
+        Ok(0) => Received::End,
+        Ok(count) => Received::Bytes(count),
         Err(Errno::AGAIN | Errno::INTR) => Received::Nothing,
         Err(_) => Received::End,
     }

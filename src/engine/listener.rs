@@ -171,7 +171,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
         Err(error) => Err(error),
     }
 }

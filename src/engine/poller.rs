@@ -151,7 +151,8 @@ mod imp {
     impl Poller {
         /// A poller that watches nothing.
         pub fn new() -> io::Result<Self> {
-            let most = std::num::NonZeroUsize::new(MAX_READY).unwrap_or(std::num::NonZeroUsize::MIN);
+            let most =
+                std::num::NonZeroUsize::new(MAX_READY).unwrap_or(std::num::NonZeroUsize::MIN);
             Ok(Self {
                 poller: polling::Poller::new()?,
                 events: polling::Events::with_capacity(most),

@@ -43,7 +43,7 @@ impl Kind {
 /// ```text
 /// Idle ─first fragment─► Kind known ─fragments─► … ─last byte of the final one─► Idle
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Assembler<B> {
     under_way: Option<Kind>,
     buffer: B,
@@ -51,11 +51,6 @@ pub struct Assembler<B> {
 }
 
 impl<B: MessageBuffer> Assembler<B> {
-    /// Nothing under way.
-    pub fn new() -> Self {
-        Self { under_way: None, buffer: B::default(), text: Utf8Stream::default() }
-    }
-
     /// The kind of message that a data frame with this opcode belongs to.
     ///
     /// Fails with 1002 for a continuation of nothing, or a new message inside another (§5.4).
@@ -83,7 +78,7 @@ impl<B: MessageBuffer> Assembler<B> {
     }
 
     /// Bytes held for the message under way.
-    pub fn len(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         self.buffer.len()
     }
 

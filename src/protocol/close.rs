@@ -1,7 +1,7 @@
 //! Status codes and reasons of the closing handshake (RFC 6455 §7.4), and why a connection fails.
 
-use super::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 use super::encoder;
+use super::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 
 /// Longest reason: what a control frame holds behind the two bytes of the code.
 pub const MAX_REASON_BYTES: usize = MAX_CONTROL_PAYLOAD - 2;

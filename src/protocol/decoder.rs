@@ -1,5 +1,10 @@
 //! From bytes to events: the receiving half of an open connection (RFC 6455 §5, §7).
 
+// `&mut &mut [u8]` is a cursor: what is taken off the front leaves the slice.
+#![allow(clippy::mut_mut)]
+// `Limits` has one field today; it is passed as what it will be.
+#![allow(clippy::trivially_copy_pass_by_ref)]
+
 use super::assembler::{Assembler, Kind, Limits};
 use super::buffer::MessageBuffer;
 use super::close::{self, CloseCode, Failure};
@@ -103,7 +108,7 @@ pub struct Decoder<B> {
 impl<B: MessageBuffer> Decoder<B> {
     /// A decoder at the beginning of the first frame.
     pub fn new(role: Role) -> Self {
-        Self { role, state: State::Header, assembler: Assembler::new() }
+        Self { role, state: State::Header, assembler: Assembler::default() }
     }
 
     /// Take bytes off the front of `input` until an event is complete.
@@ -125,7 +130,7 @@ impl<B: MessageBuffer> Decoder<B> {
 
     /// Bytes held for the message under way.
     pub fn buffered(&self) -> usize {
-        self.assembler.len()
+        self.assembler.buffered()
     }
 
     /// Room to receive the frame under way into, without another copy.
@@ -161,7 +166,7 @@ impl<B: MessageBuffer> Decoder<B> {
     /// Nothing is decoded or held any more.
     pub fn end(&mut self) {
         self.state = State::Done;
-        self.assembler = Assembler::new();
+        self.assembler = Assembler::default();
     }
 
     fn step<'a>(
@@ -243,8 +248,12 @@ impl<B: MessageBuffer> Decoder<B> {
             return whole_message(kind, accepted.mask, take(input, len)).map(Some);
         }
         self.assembler.begin(kind);
-        let frame =
-            Progress { fin: accepted.fin, mask: accepted.mask, done: 0, rest: accepted.payload_len };
+        let frame = Progress {
+            fin: accepted.fin,
+            mask: accepted.mask,
+            done: 0,
+            rest: accepted.payload_len,
+        };
         self.continue_payload(frame, input)
     }
 

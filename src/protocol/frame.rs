@@ -164,11 +164,11 @@ impl Header {
         match self.payload_len {
             len @ 0..=125 => out.push(masked | len as u8),
             len @ 126..=0xFFFF => {
-                out.push(masked | 126);
+                out.push(masked + 126);
                 out.extend_from_slice(&(len as u16).to_be_bytes());
             }
             len => {
-                out.push(masked | 127);
+                out.push(masked + 127);
                 out.extend_from_slice(&len.to_be_bytes());
             }
         }

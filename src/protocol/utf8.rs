@@ -90,9 +90,9 @@ mod tests {
     #[test]
     fn invalid_text_is_refused_at_the_byte_that_proves_it() {
         for (valid, proof) in [
-            (&b"\xce\xba\xed"[..], 0xA0_u8),  // a surrogate
-            (b"\xf4", 0x90),                  // over U+10FFFF
-            (b"\xe0", 0x80),                  // not the shortest form
+            (&b"\xce\xba\xed"[..], 0xA0_u8), // a surrogate
+            (b"\xf4", 0x90),                 // over U+10FFFF
+            (b"\xe0", 0x80),                 // not the shortest form
             (b"ok", 0xC0),
             (b"ok", 0xF5),
             (b"\xe2\x82", b'x'),

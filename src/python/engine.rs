@@ -4,8 +4,8 @@ use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use bytes::Bytes;
-use pyo3::prelude::*;
 use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 

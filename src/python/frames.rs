@@ -7,8 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyList, PyTuple};
 
 use crate::protocol::{
-    CloseCode, Decoder, Event, Failure, Limits, Opcode, Payload, Role, encoder,
-    frame, mask,
+    CloseCode, Decoder, Event, Failure, Limits, Opcode, Payload, Role, encoder, frame, mask,
 };
 
 use super::buffer::BytesBuffer;
@@ -177,10 +176,11 @@ impl FrameDecoder {
     ) -> PyResult<()> {
         while !data.is_empty() && self.stage == Stage::Open {
             if let Some(room) = self.decoder.room(DIRECT_FROM_BYTES) {
-                let (now, later) = data.split_at(room.len().min(data.len()));
+                let count = room.len().min(data.len());
+                let (now, later) = data.split_at(count);
                 data = later;
-                room[..now.len()].copy_from_slice(now);
-                let result = self.decoder.received(now.len());
+                room.split_at_mut(count).0.copy_from_slice(now);
+                let result = self.decoder.received(count);
                 self.stage = append(py, events, result)?.1;
             } else {
                 let (now, later) = data.split_at(STEP_BYTES.min(data.len()));

@@ -166,8 +166,11 @@ impl<B: MessageBuffer> Shard<B> {
         {
             let mut listeners = self.listeners.iter().enumerate();
             let watched = listeners.all(|(index, listener)| self.watch(listener, index).is_ok());
-            self.accepting =
-                if watched { Accepting::Probing } else { Accepting::Paused(self.now + ACCEPT_PAUSE) };
+            self.accepting = if watched {
+                Accepting::Probing
+            } else {
+                Accepting::Paused(self.now + ACCEPT_PAUSE)
+            };
         }
     }
 

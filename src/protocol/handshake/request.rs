@@ -224,8 +224,8 @@ fn parse_head<'h, 'b>(
 
 /// The path of `scheme://authority/path` (RFC 9112 §3.2.2).
 fn path_of_uri(uri: &[u8]) -> &[u8] {
-    let slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    slashes.skip(2).next().and_then(|at| uri.get(at..)).unwrap_or(b"/")
+    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    slashes.nth(2).and_then(|at| uri.get(at..)).unwrap_or(b"/")
 }
 
 /// A key is 16 bytes in base64, so 24 characters (RFC 6455 §4.2.1, 5).

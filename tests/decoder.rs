@@ -1,0 +1,302 @@
+//! The decoder against the shared vectors, and its properties.
+#![allow(missing_docs)]
+
+use proptest::prelude::*;
+use rakit_ws_core::protocol::{
+    Decoder, Event, Failure, GrowingBuffer, Limits, Opcode, Payload, Role, encoder,
+};
+use serde_json::Value;
+
+/// An event that owns its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    Message(u8, Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(u16, String),
+    Failed(u16),
+}
+
+/// A decoder with what its owner keeps for it, and the most that this ever was.
+struct Peer {
+    decoder: Decoder<GrowingBuffer>,
+    limits: Limits,
+    tail: Vec<u8>,
+    seen: Vec<Seen>,
+    most_tail: usize,
+    most_buffered: usize,
+}
+
+impl Peer {
+    fn new(role: Role, max_message_bytes: u64) -> Self {
+        Self {
+            decoder: Decoder::new(role),
+            limits: Limits { max_message_bytes },
+            tail: Vec::new(),
+            seen: Vec::new(),
+            most_tail: 0,
+            most_buffered: 0,
+        }
+    }
+
+    fn receive(&mut self, piece: &[u8]) {
+        let mut bytes = std::mem::take(&mut self.tail);
+        bytes.extend_from_slice(piece);
+        let mut input = bytes.as_mut_slice();
+        loop {
+            match self.decoder.next(&mut input, &self.limits) {
+                Ok(None) => break,
+                Ok(Some(event)) => self.seen.push(owned(event)),
+                Err(Failure { code, .. }) => self.seen.push(Seen::Failed(code.get())),
+            }
+        }
+        self.tail = input.to_vec();
+        self.note_sizes();
+    }
+
+    /// Receive as the engine does: large payloads straight into their own memory.
+    fn receive_directly(&mut self, mut piece: &[u8], at_least: u64) {
+        while !piece.is_empty() {
+            let Some(room) = self.decoder.room(at_least) else {
+                let (now, later) = piece.split_at(piece.len().min(7));
+                self.receive(now);
+                piece = later;
+                continue;
+            };
+            let count = room.len().min(piece.len());
+            room[..count].copy_from_slice(&piece[..count]);
+            piece = &piece[count..];
+            match self.decoder.received(count) {
+                Ok(None) => {}
+                Ok(Some(event)) => self.seen.push(owned(event)),
+                Err(Failure { code, .. }) => self.seen.push(Seen::Failed(code.get())),
+            }
+            self.note_sizes();
+        }
+    }
+
+    fn note_sizes(&mut self) {
+        self.most_tail = self.most_tail.max(self.tail.len());
+        self.most_buffered = self.most_buffered.max(self.decoder.buffered());
+    }
+}
+
+fn owned(event: Event<'_, GrowingBuffer>) -> Seen {
+    match event {
+        Event::Message(kind, Payload::Borrowed(bytes)) => {
+            Seen::Message(kind.opcode() as u8, bytes.to_vec())
+        }
+        Event::Message(kind, Payload::Owned(buffer)) => {
+            Seen::Message(kind.opcode() as u8, buffer.into_vec())
+        }
+        Event::Ping(payload) => Seen::Ping(payload.to_vec()),
+        Event::Pong(payload) => Seen::Pong(payload.to_vec()),
+        Event::Close(code, reason) => Seen::Close(code.get(), reason.to_owned()),
+    }
+}
+
+fn decoded(role: Role, limit: u64, input: &[u8], size: usize) -> Vec<Seen> {
+    let mut peer = Peer::new(role, limit);
+    for piece in input.chunks(size.max(1)) {
+        peer.receive(piece);
+    }
+    peer.seen
+}
+
+// ---- vectors --------------------------------------------------------------------------------
+
+struct Vector {
+    name: String,
+    role: Role,
+    limit: u64,
+    input: Vec<u8>,
+    expected: Vec<Seen>,
+}
+
+fn vectors() -> Vec<Vector> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/frames.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    let Value::Array(vectors) = serde_json::from_str(&text).unwrap() else { panic!() };
+    vectors.iter().map(vector).collect()
+}
+
+fn vector(value: &Value) -> Vector {
+    Vector {
+        name: value["name"].as_str().unwrap().to_owned(),
+        role: if value["role"] == "client" { Role::Client } else { Role::Server },
+        limit: value["max_message_bytes"].as_u64().unwrap_or(1 << 20),
+        input: bytes(&value["input"]),
+        expected: value["events"].as_array().unwrap().iter().map(expected_event).collect(),
+    }
+}
+
+fn expected_event(event: &Value) -> Seen {
+    let code = || u16::try_from(event["code"].as_u64().unwrap()).unwrap();
+    match event["type"].as_str().unwrap() {
+        "message" => {
+            let opcode = u8::try_from(event["opcode"].as_u64().unwrap()).unwrap();
+            Seen::Message(opcode, bytes(&event["payload"]))
+        }
+        "ping" => Seen::Ping(bytes(&event["payload"])),
+        "pong" => Seen::Pong(bytes(&event["payload"])),
+        "close" => Seen::Close(code(), event["reason"].as_str().unwrap().to_owned()),
+        "failed" => Seen::Failed(code()),
+        other => panic!("{other}"),
+    }
+}
+
+/// Hexadecimal text, or a list of that and `{"repeat", "times"}`.
+fn bytes(value: &Value) -> Vec<u8> {
+    match value {
+        Value::String(text) => unhex(text),
+        Value::Array(parts) => parts.iter().flat_map(bytes).collect(),
+        Value::Object(repeat) => {
+            let times = usize::try_from(repeat["times"].as_u64().unwrap()).unwrap();
+            unhex(repeat["repeat"].as_str().unwrap()).repeat(times)
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+#[test]
+fn every_vector_gives_its_events_however_it_is_cut() {
+    let vectors = vectors();
+    assert!(vectors.len() > 100);
+    for Vector { name, role, limit, input, expected } in vectors {
+        for size in [input.len(), 1, 2, 3, 7, 1021] {
+            if size == 1 && input.len() > 100_000 {
+                continue;
+            }
+            assert_eq!(decoded(role, limit, &input, size), expected, "{name}, pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_decoded_after_a_failure() {
+    let mut peer = Peer::new(Role::Client, 100);
+    peer.receive(b"\x83\x00");
+    peer.receive(b"\x81\x02ok");
+    assert_eq!(peer.seen, [Seen::Failed(1002)]);
+    assert!(peer.tail.is_empty());
+}
+
+// ---- properties -----------------------------------------------------------------------------
+
+/// A message or control frame, as a peer would send it: in fragments, each with its mask.
+fn wire(opcode: Opcode, payload: &[u8], fragments: usize, mask: Option<[u8; 4]>) -> Vec<u8> {
+    let size = payload.len().div_ceil(fragments.max(1)).max(1);
+    let mut pieces: Vec<&[u8]> = payload.chunks(size).collect();
+    if pieces.is_empty() || opcode.is_control() {
+        pieces = vec![payload];
+    }
+    let last = pieces.len() - 1;
+    let frames = pieces.iter().enumerate().map(|(index, piece)| {
+        let opcode = if index == 0 { opcode } else { Opcode::Continuation };
+        encoder::any_frame(index == last, opcode, mask, piece)
+    });
+    frames.flatten().collect()
+}
+
+fn message() -> impl Strategy<Value = (Opcode, Vec<u8>)> {
+    prop_oneof![
+        ".{0,300}".prop_map(|text| (Opcode::Text, text.into_bytes())),
+        prop::collection::vec(any::<u8>(), 0..70_000).prop_map(|bytes| (Opcode::Binary, bytes)),
+        prop::collection::vec(any::<u8>(), 0..125).prop_map(|bytes| (Opcode::Ping, bytes)),
+        prop::collection::vec(any::<u8>(), 0..125).prop_map(|bytes| (Opcode::Pong, bytes)),
+    ]
+}
+
+fn expected((opcode, payload): &(Opcode, Vec<u8>)) -> Seen {
+    match opcode {
+        Opcode::Ping => Seen::Ping(payload.clone()),
+        Opcode::Pong => Seen::Pong(payload.clone()),
+        _ => Seen::Message(*opcode as u8, payload.clone()),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn decoding_undoes_encoding(
+        messages in prop::collection::vec(message(), 0..8),
+        fragments in 1..5_usize,
+        key in any::<[u8; 4]>(),
+        size in 1..100_000_usize,
+    ) {
+        let input: Vec<u8> =
+            messages.iter().flat_map(|(op, body)| wire(*op, body, fragments, Some(key))).collect();
+        let expected: Vec<Seen> = messages.iter().map(expected).collect();
+        prop_assert_eq!(decoded(Role::Server, 1 << 20, &input, size), expected);
+    }
+
+    #[test]
+    fn receiving_directly_gives_the_same_events(
+        messages in prop::collection::vec(message(), 0..4),
+        fragments in 1..3_usize,
+        at_least in 1..1000_u64,
+        damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        let mut input: Vec<u8> = messages
+            .iter()
+            .flat_map(|(op, body)| wire(*op, body, fragments, Some([7, 0, 99, 255])))
+            .collect();
+        if let (Some((index, byte)), false) = (damage, input.is_empty()) {
+            let at = index.index(input.len());
+            input[at] = byte;
+        }
+        let mut peer = Peer::new(Role::Server, 1 << 20);
+        peer.receive_directly(&input, at_least);
+        prop_assert_eq!(peer.seen, decoded(Role::Server, 1 << 20, &input, input.len()));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_and_never_buffer_more_than_the_limit(
+        input in prop::collection::vec(any::<u8>(), 0..3000),
+        limit in 0..500_u64,
+        role in prop_oneof![Just(Role::Server), Just(Role::Client)],
+        size in 1..200_usize,
+    ) {
+        let mut peer = Peer::new(role, limit);
+        for piece in input.chunks(size) {
+            peer.receive(piece);
+        }
+        prop_assert!(peer.most_buffered as u64 <= limit);
+        prop_assert!(peer.most_tail <= 131);
+        prop_assert_eq!(&peer.seen, &decoded(role, limit, &input, input.len()));
+    }
+
+    #[test]
+    fn plausible_bytes_give_the_same_events_however_they_are_cut(
+        frames in prop::collection::vec(
+            (any::<bool>(), 0..16_u8, any::<bool>(), prop::collection::vec(any::<u8>(), 0..140)),
+            0..12,
+        ),
+        size in 1..50_usize,
+    ) {
+        let input: Vec<u8> = frames
+            .iter()
+            .flat_map(|(fin, opcode, masked, body)| {
+                let first = u8::from(*fin) << 7 | opcode;
+                let length = u8::try_from(body.len().min(125)).unwrap();
+                let mut frame = vec![first, u8::from(*masked) << 7 | length];
+                if *masked {
+                    frame.extend([0; 4]);
+                }
+                frame.extend_from_slice(&body[..usize::from(length)]);
+                frame
+            })
+            .collect();
+        prop_assert_eq!(
+            decoded(Role::Server, 300, &input, size),
+            decoded(Role::Server, 300, &input, input.len())
+        );
+    }
+}

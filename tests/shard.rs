@@ -1,0 +1,581 @@
+//! A shard against plain sockets, with a clock that only the test moves.
+#![allow(missing_docs)]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rakit_ws_core::engine::{
+    Address, Closed, Event, Handle, Millis, Outgoing, Settings, Shard, Side,
+};
+use rakit_ws_core::protocol::{
+    CloseCode, GrowingBuffer, Limits, Opcode, Payload, Refusal, encoder,
+};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    Requested(Handle),
+    Abandoned(Handle),
+    Refused(u16),
+    Message(Handle, Vec<u8>),
+    Idle(Handle),
+    Closed(Handle, u16, Side),
+    AcceptPaused,
+    AcceptResumed,
+}
+
+struct Server {
+    shard: Shard<GrowingBuffer>,
+    now: Millis,
+    seen: Vec<Seen>,
+}
+
+impl Server {
+    fn new(settings: Settings) -> Self {
+        let mut shard = Shard::new(settings, 0).unwrap();
+        shard.listen("127.0.0.1", 0, 128).unwrap();
+        Self { shard, now: 0, seen: Vec::new() }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let Some(Address::Inet(address)) = self.shard.addresses().next() else { panic!() };
+        let client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client
+    }
+
+    /// Poll once, as it is.
+    fn poll(&mut self) {
+        let seen = &mut self.seen;
+        self.shard.poll(self.now, |event| seen.push(noted(event))).unwrap();
+    }
+
+    /// Poll and flush until `done`; loopback delivers at once, so a few rounds are enough.
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..2000 {
+            self.poll();
+            if done(self) {
+                return;
+            }
+            self.shard.flush();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("never came: {what}; seen {:?}", self.seen);
+    }
+
+    fn until_seen(&mut self, expected: &Seen) {
+        self.until(&format!("{expected:?}"), |server| server.seen.contains(expected));
+    }
+
+    /// A client whose handshake was accepted, and its handle.
+    fn open(&mut self) -> (TcpStream, Handle) {
+        let mut client = self.connect();
+        client.write_all(REQUEST).unwrap();
+        let handle = self.requested();
+        assert!(self.shard.accept(handle, None, &[], None));
+        self.shard.flush();
+        assert!(head(&mut client).starts_with("HTTP/1.1 101"));
+        (client, handle)
+    }
+
+    fn requested(&mut self) -> Handle {
+        let mut handle = None;
+        self.until("a request", |server| {
+            handle = server.seen.iter().rev().find_map(|seen| match seen {
+                Seen::Requested(handle) => Some(*handle),
+                _ => None,
+            });
+            handle.is_some()
+        });
+        self.seen.retain(|seen| !matches!(seen, Seen::Requested(_)));
+        handle.unwrap()
+    }
+
+    /// Serve until the client has read what it expects.
+    fn serve_until_read(&mut self, client: &mut TcpStream, count: usize) -> Vec<u8> {
+        client.set_nonblocking(true).unwrap();
+        let mut read = Vec::new();
+        self.until("bytes at the client", |_| {
+            let mut buffer = vec![0; count - read.len()];
+            match client.read(&mut buffer) {
+                Ok(0) => panic!("ended after {} bytes", read.len()),
+                Ok(n) => read.extend_from_slice(&buffer[..n]),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            read.len() == count
+        });
+        client.set_nonblocking(false).unwrap();
+        read
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        self.shard.counters().iter().find(|(this, _)| *this == name).unwrap().1
+    }
+}
+
+fn noted(event: Event<'_, GrowingBuffer>) -> Seen {
+    match event {
+        Event::Requested { handle, .. } => Seen::Requested(handle),
+        Event::Abandoned { handle } => Seen::Abandoned(handle),
+        Event::Refused { refusal, .. } => Seen::Refused(refusal.status),
+        Event::Message { handle, payload: Payload::Borrowed(bytes), .. } => {
+            Seen::Message(handle, bytes.to_vec())
+        }
+        Event::Message { handle, payload: Payload::Owned(buffer), .. } => {
+            Seen::Message(handle, buffer.into_vec())
+        }
+        Event::Idle { handle } => Seen::Idle(handle),
+        Event::Closed { handle, closed: Closed { code, side, .. } } => {
+            Seen::Closed(handle, code.get(), side)
+        }
+        Event::AcceptPaused { .. } => Seen::AcceptPaused,
+        Event::AcceptResumed => Seen::AcceptResumed,
+    }
+}
+
+fn head(client: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    encoder::any_frame(true, opcode, Some([1, 2, 3, 4]), payload)
+}
+
+fn read_to_end(client: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).unwrap();
+    rest
+}
+
+#[test]
+fn a_message_arrives_and_its_answer_leaves_with_the_flush() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.open();
+    client.write_all(&masked(Opcode::Text, b"hello")).unwrap();
+    server.until_seen(&Seen::Message(handle, b"hello".to_vec()));
+    assert!(server.shard.send(handle, Opcode::Text, Outgoing::Copy(b"world")));
+    server.shard.flush();
+    let mut frame = [0; 7];
+    client.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame, b"\x81\x05world");
+}
+
+#[test]
+fn frames_behind_the_request_are_kept_until_it_is_accepted() {
+    let mut server = Server::new(Settings::default());
+    let mut client = server.connect();
+    client.write_all(&[REQUEST, &masked(Opcode::Text, b"early")].concat()).unwrap();
+    let handle = server.requested();
+    server.poll();
+    assert_eq!(server.seen, []);
+    server.shard.accept(handle, None, &[], None);
+    server.until_seen(&Seen::Message(handle, b"early".to_vec()));
+}
+
+#[test]
+fn what_is_queued_before_the_decision_follows_the_first_message() {
+    let mut server = Server::new(Settings::default());
+    let mut client = server.connect();
+    client.write_all(REQUEST).unwrap();
+    let handle = server.requested();
+    assert!(server.shard.send(handle, Opcode::Text, Outgoing::Copy(b"second")));
+    assert!(server.shard.subscribe(handle, "chat"));
+    server.shard.flush();
+    assert!(server.shard.accept(handle, Some("chat"), &[], Some(b"first")));
+    server.shard.flush();
+    assert!(head(&mut client).contains("Sec-WebSocket-Protocol: chat\r\n"));
+    let mut frames = [0; 15];
+    client.read_exact(&mut frames).unwrap();
+    assert_eq!(&frames, b"\x81\x05first\x81\x06second");
+    assert_eq!(server.shard.publish("chat", Opcode::Text, b"x"), 1);
+}
+
+#[test]
+fn a_rejected_handshake_gets_its_response_and_the_end_of_tcp() {
+    let mut server = Server::new(Settings::default());
+    let mut client = server.connect();
+    client.write_all(REQUEST).unwrap();
+    let handle = server.requested();
+    assert!(server.shard.reject(handle, &Refusal::new(403, "no"), &[]));
+    assert!(!server.shard.accept(handle, None, &[], None), "decided already");
+    server.shard.flush();
+    assert!(head(&mut client).starts_with("HTTP/1.1 403"));
+    assert_eq!(read_to_end(&mut client), b"no\n");
+    drop(client);
+    server.until("the end", |server| server.shard.is_empty());
+}
+
+#[test]
+fn a_stale_handle_is_inert() {
+    let mut server = Server::new(Settings::default());
+    let (client, stale) = server.open();
+    drop(client);
+    server.until_seen(&Seen::Closed(stale, 1006, Side::Lost));
+    let (_second, handle) = server.open();
+    assert_eq!(handle.slot(), stale.slot(), "the slot is used again");
+    assert!(!server.shard.send(stale, Opcode::Text, Outgoing::Copy(b"x")));
+    assert!(!server.shard.subscribe(stale, "chat"));
+    assert!(!server.shard.close(stale, CloseCode::NORMAL, ""));
+    assert!(!server.shard.accept(stale, None, &[], None));
+    assert_eq!(server.shard.queued_bytes(stale), 0);
+}
+
+#[test]
+fn answers_to_messages_before_a_violation_go_before_the_close() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.open();
+    client.write_all(&[masked(Opcode::Text, b"ok"), vec![0x83, 0x80]].concat()).unwrap();
+    server.until_seen(&Seen::Closed(handle, 1002, Side::Server));
+    assert!(server.shard.send(handle, Opcode::Text, Outgoing::Copy(b"answer")));
+    server.shard.flush();
+    assert!(!server.shard.send(handle, Opcode::Text, Outgoing::Copy(b"too late")));
+    let bytes = read_to_end(&mut client);
+    assert!(bytes.starts_with(b"\x81\x06answer\x88"), "{bytes:x?}");
+    assert_eq!(&bytes[10..12], &1002_u16.to_be_bytes());
+    drop(client);
+    server.until("the end", |server| server.shard.is_empty());
+}
+
+#[test]
+fn the_peers_close_is_answered_with_its_code() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.open();
+    client.write_all(&masked(Opcode::Close, &4321_u16.to_be_bytes())).unwrap();
+    server.until_seen(&Seen::Closed(handle, 4321, Side::Peer));
+    server.shard.flush();
+    assert_eq!(read_to_end(&mut client), [0x88, 2, 0x10, 0xE1]);
+}
+
+#[test]
+fn our_close_waits_for_the_peers_and_drops_messages_meanwhile() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.open();
+    assert!(server.shard.close(handle, CloseCode::GOING_AWAY, "bye"));
+    assert!(!server.shard.close(handle, CloseCode::GOING_AWAY, "bye"), "closing already");
+    server.until_seen(&Seen::Closed(handle, 1001, Side::Server));
+    client.write_all(&masked(Opcode::Text, b"ignored")).unwrap();
+    client.write_all(&masked(Opcode::Close, &1001_u16.to_be_bytes())).unwrap();
+    server.shard.flush();
+    server.until("the peer's close", |server| server.shard.counters().messages_received == 0);
+    let mut close = [0; 7];
+    client.read_exact(&mut close).unwrap();
+    assert_eq!(&close, b"\x88\x05\x03\xe9bye");
+    drop(client);
+    server.until("the end", |server| server.shard.is_empty());
+    assert_eq!(server.seen, [Seen::Closed(handle, 1001, Side::Server)]);
+}
+
+#[test]
+fn a_peer_that_never_answers_our_close_is_cut_off_in_time() {
+    let mut server = Server::new(Settings { close_timeout: 500, ..Settings::default() });
+    let (_client, handle) = server.open();
+    server.shard.close(handle, CloseCode::NORMAL, "");
+    server.until_seen(&Seen::Closed(handle, 1000, Side::Server));
+    server.shard.flush();
+    server.now = 499;
+    server.poll();
+    assert_eq!(server.shard.len(), 1);
+    server.now = 500;
+    server.poll();
+    assert!(server.shard.is_empty());
+    assert_eq!(server.counter("close_timeouts"), 1);
+}
+
+#[test]
+fn silence_is_pinged_and_then_closed_with_4008() {
+    let settings = Settings { report_idle: true, ..Settings::default() };
+    let mut server = Server::new(settings);
+    let (mut client, handle) = server.open();
+    server.now = 24_999;
+    server.poll();
+    assert_eq!(server.seen, []);
+    server.now = 25_000;
+    server.poll();
+    assert_eq!(server.seen, [Seen::Idle(handle)]);
+    server.shard.flush();
+    let mut ping = [0; 2];
+    client.read_exact(&mut ping).unwrap();
+    assert_eq!(ping, [0x89, 0]);
+    server.now = 50_000;
+    server.poll();
+    server.now = 60_000;
+    server.poll();
+    server.poll();
+    assert_eq!(server.seen.last(), Some(&Seen::Closed(handle, 4008, Side::Server)));
+    assert_eq!(server.counter("pings_sent"), 2);
+}
+
+#[test]
+fn a_pong_resets_the_silence() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.open();
+    server.now = 40_000;
+    client.write_all(&masked(Opcode::Pong, b"")).unwrap();
+    server.until("the pong", |server| {
+        server.now += 1;
+        server.now == 40_050
+    });
+    server.now = 99_000;
+    server.poll();
+    server.poll();
+    assert!(!server.seen.iter().any(|seen| matches!(seen, Seen::Closed(..))));
+    server.now = 101_000;
+    server.poll();
+    server.poll();
+    assert_eq!(server.seen.last(), Some(&Seen::Closed(handle, 4008, Side::Server)));
+}
+
+#[test]
+fn a_handshake_that_is_not_complete_in_time_gets_408() {
+    let mut server = Server::new(Settings::default());
+    let mut client = server.connect();
+    client.write_all(&REQUEST[..20]).unwrap();
+    server.until("the connection", |server| server.shard.len() == 1);
+    server.now = 10_000;
+    server.until_seen(&Seen::Refused(408));
+    server.shard.flush();
+    assert!(head(&mut client).starts_with("HTTP/1.1 408"));
+}
+
+#[test]
+fn a_decision_that_takes_too_long_gets_503_and_is_abandoned() {
+    let mut server = Server::new(Settings::default());
+    let mut client = server.connect();
+    client.write_all(REQUEST).unwrap();
+    let handle = server.requested();
+    server.now = 10_000;
+    server.until_seen(&Seen::Abandoned(handle));
+    assert!(!server.shard.accept(handle, None, &[], None));
+    server.shard.flush();
+    assert!(head(&mut client).starts_with("HTTP/1.1 503"));
+}
+
+#[test]
+fn an_undecided_client_that_resets_is_abandoned() {
+    let mut server = Server::new(Settings::default());
+    let mut client = server.connect();
+    client.write_all(REQUEST).unwrap();
+    let handle = server.requested();
+    server.shard.flush();
+    let socket = socket2::SockRef::from(&client);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    server.until_seen(&Seen::Abandoned(handle));
+    assert!(server.shard.is_empty());
+}
+
+#[test]
+fn connections_over_the_limit_get_503() {
+    let mut server = Server::new(Settings { max_connections: 1, ..Settings::default() });
+    let (_first, _) = server.open();
+    let mut second = server.connect();
+    second.write_all(REQUEST).unwrap();
+    server.until_seen(&Seen::Refused(503));
+    server.shard.flush();
+    assert!(head(&mut second).contains("Retry-After: "));
+}
+
+#[test]
+fn connections_from_one_address_are_counted_and_forgotten() {
+    let mut server = Server::new(Settings { max_connections_per_ip: 2, ..Settings::default() });
+    let (_first, _) = server.open();
+    let (second, handle) = server.open();
+    let mut third = server.connect();
+    third.write_all(REQUEST).unwrap();
+    server.until_seen(&Seen::Refused(503));
+    server.shard.flush();
+    drop((second, third));
+    server.until_seen(&Seen::Closed(handle, 1006, Side::Lost));
+    server.until("the third to go", |server| server.shard.len() == 1);
+    server.open();
+}
+
+#[test]
+fn handshakes_over_the_undecided_cap_get_503() {
+    let mut server = Server::new(Settings { max_undecided_handshakes: 1, ..Settings::default() });
+    let mut first = server.connect();
+    first.write_all(REQUEST).unwrap();
+    let handle = server.requested();
+    server.shard.flush();
+    let mut second = server.connect();
+    second.write_all(REQUEST).unwrap();
+    server.until_seen(&Seen::Refused(503));
+    server.shard.accept(handle, None, &[], None);
+    server.shard.flush();
+    server.open();
+}
+
+#[test]
+fn a_message_over_the_limit_is_refused_at_its_header() {
+    let limits = Limits { max_message_bytes: 1000 };
+    let mut server = Server::new(Settings { limits, ..Settings::default() });
+    let (mut client, handle) = server.open();
+    client.write_all(&masked(Opcode::Binary, &[0; 1000])).unwrap();
+    server.until_seen(&Seen::Message(handle, vec![0; 1000]));
+    client.write_all(&masked(Opcode::Binary, &[0; 1001])[..4]).unwrap();
+    server.until_seen(&Seen::Closed(handle, 1009, Side::Server));
+}
+
+#[test]
+fn a_large_message_arrives_whole_and_its_echo_too() {
+    let settings = Settings {
+        limits: Limits { max_message_bytes: 8 << 20 },
+        max_send_buffer: 16 << 20,
+        ..Settings::default()
+    };
+    let mut server = Server::new(settings);
+    let (mut client, handle) = server.open();
+    let payload: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let frame = masked(Opcode::Binary, &payload);
+    let mut writer = client.try_clone().unwrap();
+    let sending = std::thread::spawn(move || writer.write_all(&frame).unwrap());
+    server.until_seen(&Seen::Message(handle, payload.clone()));
+    sending.join().unwrap();
+    server.shard.send(handle, Opcode::Binary, Outgoing::Share(payload.clone().into()));
+    let echo = server.serve_until_read(&mut client, payload.len() + 10);
+    assert!(echo[10..] == payload);
+}
+
+#[test]
+fn a_slow_reader_is_closed_with_1013_and_others_are_not_touched() {
+    let settings = Settings { max_send_buffer: 100_000, ..Settings::default() };
+    let mut server = Server::new(settings);
+    let (_slow, slow) = server.open();
+    let (mut quick, other) = server.open();
+    for handle in [slow, other] {
+        server.shard.subscribe(handle, "news");
+    }
+    let payload = vec![b'x'; 20_000];
+    let mut rounds = 0;
+    while !server.seen.contains(&Seen::Closed(slow, 1013, Side::Server)) {
+        assert!(server.shard.publish("news", Opcode::Text, &payload) >= 1);
+        assert!(server.shard.queued_bytes(slow) < 100_000 + 20_010, "bounded");
+        assert_eq!(server.serve_until_read(&mut quick, 20_004).len(), 20_004);
+        rounds += 1;
+        assert!(rounds < 10_000);
+    }
+    assert_eq!(server.shard.subscribers("news").collect::<Vec<_>>(), [other]);
+    assert_eq!(server.counter("slow_readers"), 1);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_not_read_from() {
+    let settings = Settings { max_send_buffer: 200_000, ..Settings::default() };
+    let mut server = Server::new(settings);
+    let (mut client, handle) = server.open();
+    client.set_nonblocking(true).unwrap();
+    let frame = masked(Opcode::Text, &[b'x'; 4000]);
+    let mut stuck = 0;
+    // An echo server: in the end the client cannot send any more, and nothing is lost or closed.
+    while stuck < 20 {
+        match client.write(&frame) {
+            Ok(n) if n == frame.len() => stuck = 0,
+            Ok(_) | Err(_) => stuck += 1,
+        }
+        server.seen.clear();
+        server.poll();
+        for seen in std::mem::take(&mut server.seen) {
+            let Seen::Message(from, body) = seen else { panic!("{seen:?}") };
+            assert!(server.shard.send(from, Opcode::Text, Outgoing::Copy(&body)));
+        }
+        server.shard.flush();
+        assert!(server.shard.queued_bytes(handle) < 200_000);
+        if stuck > 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+#[test]
+fn reading_can_be_paused_and_resumed() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.open();
+    server.shard.pause_reading(handle);
+    server.shard.flush();
+    client.write_all(&masked(Opcode::Text, b"later")).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    server.poll();
+    assert_eq!(server.seen, []);
+    server.shard.resume_reading(handle);
+    server.shard.flush();
+    server.until_seen(&Seen::Message(handle, b"later".to_vec()));
+}
+
+#[test]
+fn a_broadcast_in_slices_reaches_everyone_once() {
+    let mut server = Server::new(Settings::default());
+    let mut clients: Vec<_> = (0..7).map(|_| server.open()).collect();
+    let (mut first, mut total) = (Some(0), 0);
+    while let Some(slot) = first {
+        let (count, next) = server.shard.broadcast_from(slot, 3, Opcode::Text, b"hi");
+        assert!(count <= 3);
+        (first, total) = (next, total + count);
+    }
+    assert_eq!(total, 7);
+    server.shard.flush();
+    for (client, _) in &mut clients {
+        let mut frame = [0; 4];
+        client.read_exact(&mut frame).unwrap();
+        assert_eq!(&frame, b"\x81\x02hi");
+    }
+}
+
+#[test]
+fn closing_everyone_closes_clients_and_refuses_handshakes() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.open();
+    let mut asking = server.connect();
+    asking.write_all(REQUEST).unwrap();
+    server.requested();
+    server.shard.stop_listening();
+    assert_eq!(server.shard.close_all(CloseCode::GOING_AWAY, "the server stops"), 1);
+    server.until_seen(&Seen::Closed(handle, 1001, Side::Server));
+    server.shard.flush();
+    let mut close = [0; 4];
+    client.read_exact(&mut close).unwrap();
+    assert_eq!(close, [0x88, 18, 0x03, 0xE9]);
+    assert!(head(&mut asking).starts_with("HTTP/1.1 503"));
+    drop((client, asking));
+    server.until("the end", |server| server.shard.is_empty());
+}
+
+#[test]
+fn work_in_one_poll_is_bounded_and_nothing_is_forgotten() {
+    let mut server = Server::new(Settings::default());
+    let (mut flooder, _) = server.open();
+    let (mut modest, handle) = server.open();
+    let flood = masked(Opcode::Text, b"").repeat(20_000);
+    flooder.set_nonblocking(true).unwrap();
+    let _ = flooder.write(&flood).unwrap();
+    modest.write_all(&masked(Opcode::Text, b"me too")).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    server.poll();
+    server.poll();
+    assert!(server.seen.len() < 2 * (4096 + 32 * 1024 / 6));
+    assert!(server.seen.contains(&Seen::Message(handle, b"me too".to_vec())));
+}
+
+#[test]
+fn after_churn_no_table_has_grown() {
+    let mut server = Server::new(Settings::default());
+    for _ in 0..3 {
+        let clients: Vec<_> = (0..20).map(|_| server.open()).collect();
+        for (index, (_, handle)) in clients.iter().enumerate() {
+            server.shard.subscribe(*handle, &format!("channel {index}"));
+        }
+        drop(clients);
+        server.until("all to go", |server| server.shard.is_empty());
+    }
+    assert_eq!(server.shard.topics().count(), 0);
+    assert_eq!(server.shard.open_count(), 0);
+    assert_eq!(server.counter("opened"), server.counter("closed"));
+}
