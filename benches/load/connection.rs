@@ -5,9 +5,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
-use rakit_ws_core::protocol::{
-    Decoder, Event, Kind, Limits, Opcode, Payload, Role, encoder,
-};
+use rakit_ws_core::protocol::{Decoder, Event, Kind, Limits, Opcode, Payload, Role, encoder};
 
 use crate::fault::Fault;
 use crate::outbox::{Flushed, Outbox};
@@ -82,7 +80,7 @@ impl Connection {
 
     /// Send what is queued.
     pub fn flush(&mut self) -> Result<Watch, Fault> {
-        let flushed = self.outbox.flush(&mut self.socket).map_err(|error| self.lost(&error))?;
+        let flushed = self.outbox.flush(&mut self.socket).map_err(|error| self.lost(error))?;
         let room = flushed == Flushed::Blocked;
         if room == self.watched_for_room {
             return Ok(Watch::AsBefore);
@@ -163,16 +161,19 @@ impl Connection {
     /// How many bytes a read brought; `None` if there is nothing to be read.
     fn count(&self, read: io::Result<usize>) -> Result<Option<usize>, Fault> {
         match read {
-            Ok(0) => Err(self.lost(&ErrorKind::UnexpectedEof.into())),
+            Ok(0) => Err(self.lost(ErrorKind::UnexpectedEof.into())),
             Ok(count) => Ok(Some(count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
-            Err(error) => Err(self.lost(&error)),
+            Err(error) => Err(self.lost(error)),
         }
     }
 
-    fn lost(&self, error: &io::Error) -> Fault {
+    fn lost(&self, error: io::Error) -> Fault {
         match self.stage {
+            Stage::Upgrading if error.kind() == ErrorKind::ConnectionRefused => {
+                Fault::Connect(error)
+            }
             Stage::Upgrading => Fault::Refused(format!("no response: {error}")),
             Stage::Open => {
                 Fault::Closed { id: self.id, reason: format!("without a Close ({error})") }

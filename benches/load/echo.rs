@@ -43,7 +43,9 @@ impl Echo {
 fn payload(kind: Kind, number: usize, bytes: usize) -> Vec<u8> {
     let mut payload = ring::numbered_text(number, bytes).into_bytes();
     if kind == Kind::Binary {
-        payload.iter_mut().for_each(|byte| *byte ^= 0xA5);
+        for byte in &mut payload {
+            *byte ^= 0xA5;
+        }
     }
     payload
 }

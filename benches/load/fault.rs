@@ -7,8 +7,8 @@ use rakit_ws_core::protocol::Failure;
 /// What ends the run without a report.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    #[error("cannot connect to {target}: {error}")]
-    Connect { target: String, error: io::Error },
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
     #[error(
         "out of descriptors after {opened} connections: raise the limit (ulimit -n) or open fewer"
     )]

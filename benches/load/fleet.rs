@@ -238,7 +238,7 @@ impl<'a, W: Workload> Fleet<'a, W> {
         let id = self.connections.len();
         let socket = self.socket(id).map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::MFILE | Errno::NFILE) => Fault::OutOfDescriptors { opened: id },
-            _ => Fault::Connect { target: self.target().to_string(), error },
+            _ => Fault::Connect(error),
         })?;
         let connection = Connection::new(id, socket, self.workload.ring(id), request);
         self.poller.add(&connection, id)?;

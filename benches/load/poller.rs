@@ -21,7 +21,7 @@ mod imp {
     }
 
     /// A socket that is ready.
-    #[derive(Debug, Clone, Copy)]
+    #[derive(Clone, Copy)]
     pub struct Ready(epoll::Event);
 
     impl Ready {
@@ -33,15 +33,8 @@ mod imp {
         /// Reading will tell something: bytes, an end, or an error.
         pub fn readable(self) -> bool {
             let flags = self.0.flags;
-            let some =
-                epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+            let some = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
             flags.intersects(some)
-        }
-
-        /// Writing will not block.
-        pub fn writable(self) -> bool {
-            let flags = self.0.flags;
-            flags.contains(epoll::EventFlags::OUT)
         }
     }
 
@@ -102,10 +95,6 @@ mod imp {
         }
 
         pub fn readable(self) -> bool {
-            match self.0 {}
-        }
-
-        pub fn writable(self) -> bool {
             match self.0 {}
         }
     }

@@ -194,9 +194,7 @@ class Engine:
     readable: `poll()`, handle the events, `flush()`. A client is a handle, an int; a stale one
     is inert: calls with it do nothing and return False, 0 or an empty list.
 
-    Times are in seconds, 0 means never (`close_timeout_s`: at once). `on_queued` is called,
-    once, when something is queued outside a batch: it must see to it that `flush` is called
-    soon, and must not call the engine itself.
+    Times are in seconds, 0 means never (`close_timeout_s`: at once).
 
     Raises:
         UsageError: a time below 0 or over 1e9.
@@ -216,8 +214,14 @@ class Engine:
         ping_timeout_s: float = 60.0,
         close_timeout_s: float = 5.0,
         report_idle: bool = False,
-        on_queued: Callable[[], object] | None = None,
     ) -> Self: ...
+    def notify_when_queued(self, callback: Callable[[], object] | None) -> None:
+        """
+        Call `callback`, once, whenever something is queued outside a batch; None: nobody.
+
+        It must see to it that `flush` is called soon, and must not call the engine itself.
+        """
+
     def listen(self, host: str, port: int, *, backlog: int = 4096) -> None:
         """
         Accept connections on an address, a name (on all its addresses) or `unix:/path`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import inspect
-from collections.abc import Awaitable, Callable
+import sys
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
@@ -15,6 +15,8 @@ from rakit_ws.errors import UsageError
 from rakit_ws.log import log
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from rakit_ws.config import Config
     from rakit_ws.hub.channels import Channels
     from rakit_ws.hub.client import Client
@@ -32,7 +34,7 @@ class Access:
 
     def __init__(self, config: Config, *, is_loopback_only: bool) -> None:
         self._token = config.operator_token.encode()
-        self.mode = config.command_access
+        self.mode: str = config.command_access
         if self.mode == "auto":
             self.mode = "direct" if is_loopback_only else "operators"
 
@@ -103,9 +105,10 @@ def _arguments_of(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct
     """Make a struct of the parameters behind the first one, which is the client."""
     if not callable(handler):
         raise UsageError(f"the handler of command {name!r} is not callable")
-    hints = get_type_hints(handler)
     fields: list[Any] = []
-    for parameter in list(inspect.signature(handler).parameters.values())[1:]:
+    parameters = list(_signature(handler).parameters.values())[1:]
+    hints = _types_of(name, handler, parameters)
+    for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
             raise UsageError(f"command {name!r}: {parameter} cannot be given by name")
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -116,6 +119,32 @@ def _arguments_of(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct
             (parameter.name, kind, parameter.default) if has_default else (parameter.name, kind)
         )
     return msgspec.defstruct(f"{name}_arguments", fields, kw_only=True)
+
+
+def _signature(handler: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature, whether or not every annotation has a value yet (PEP 649)."""
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format  # noqa: PLC0415 - it is new in that version
+
+        return inspect.signature(handler, annotation_format=Format.FORWARDREF)
+    return inspect.signature(handler)
+
+
+def _types_of(
+    name: str, handler: Callable[..., Any], parameters: list[inspect.Parameter]
+) -> dict[str, Any]:
+    """Resolve the types of these parameters alone: the client's may be there for checkers only."""
+    annotations = {
+        parameter.name: parameter.annotation
+        for parameter in parameters
+        if parameter.annotation is not parameter.empty
+    }
+    holder = type(name, (), {"__annotations__": annotations})
+    function = inspect.unwrap(handler)
+    try:
+        return get_type_hints(holder, getattr(function, "__globals__", None), include_extras=True)
+    except NameError as error:
+        raise UsageError(f"command {name!r}: a parameter's type is unknown: {error}") from None
 
 
 class Commands:
@@ -244,4 +273,3 @@ class Commands:
     ) -> None:
         log.exception("command failed", error=error, command=command.name, id=client.id)
         self._hub.send(client, wire.error(request_id, ErrorCode.INTERNAL, "the command failed"))
-

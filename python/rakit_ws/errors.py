@@ -29,9 +29,17 @@ class Refused(RakitWsError):  # noqa: N818 - what a hook says, not what went wro
 
     The client gets an HTTP response with `status` (400 to 599) and `reason` as its
     one line of text, which is for everybody to read.
+
+    Raises:
+        UsageError: another status, or a reason of more than one line.
+
     """
 
     def __init__(self, status: int = 403, reason: str = "forbidden") -> None:
+        if not 400 <= status <= 599:
+            raise UsageError(f"a refusal has a status of 400 to 599, not {status}")
+        if not reason.isprintable():
+            raise UsageError(f"a reason is one line of text, not {reason!r:.100}")
         super().__init__(status, reason)
         self.status = status
         self.reason = reason

@@ -37,7 +37,7 @@ class Inbox:
         hub: Hub,
         hooks: Hooks,
         router: Router,
-        run_later: Callable[[Awaitable[None]], None],
+        run_later: Callable[[Awaitable[None]], object],
     ) -> None:
         self._hub = hub
         self._hooks = hooks

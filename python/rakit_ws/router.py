@@ -124,4 +124,3 @@ class Router:
     def _acknowledge(self, client: Client, request_id: bytes, field: str, value: bytes) -> None:
         if request_id:
             self._hub.send(client, wire.ack(request_id, field, value))
-

@@ -163,7 +163,7 @@ pub struct Connection<B> {
     /// Whether it is on the shard's list of connections to flush.
     pub dirty: bool,
     /// Whether the caller wants no messages for now.
-    pub paused: bool,
+    paused: bool,
     sends_large: bool,
     last_received: Millis,
     last_ping: Millis,
@@ -209,6 +209,11 @@ impl<B: MessageBuffer> Connection<B> {
         }
     }
 
+    /// Whether it is reachable and its opening handshake is done.
+    pub fn is_accepted(&self) -> bool {
+        self.is_reachable() && !matches!(self.state, State::Deciding(_))
+    }
+
     /// Whether its opening handshake is done and no Close is due.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
@@ -216,12 +221,10 @@ impl<B: MessageBuffer> Connection<B> {
 
     /// What the poller should watch for, now that the outbox was written.
     pub fn wanted_interest(&self, settings: &Settings) -> Interest {
-        // A client that does not read what it causes is not read from either.
-        let congested = self.outbox.len() > settings.max_send_buffer / 2;
         let read = match &self.state {
             State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => true,
             State::Deciding(_) => false,
-            State::Open(_) => !self.paused && !congested,
+            State::Open(_) => !self.paused && !self.is_congested(settings),
         };
         Interest {
             read,
@@ -231,15 +234,13 @@ impl<B: MessageBuffer> Connection<B> {
 
     /// When something must happen if nothing else does.
     pub fn due_at(&self, settings: &Settings) -> Millis {
-        let after = |from: Millis, period| if period == 0 { NEVER } else { from + period };
         match &self.state {
             State::Requesting(_) | State::Deciding(_) => {
                 after(self.since, settings.handshake_timeout)
             }
             State::Open(_) => {
                 let ping_at = self.last_received.max(self.last_ping);
-                after(ping_at, settings.ping_interval)
-                    .min(after(self.last_received, settings.ping_timeout))
+                after(ping_at, settings.ping_interval).min(self.silent_at(settings))
             }
             State::Closing { .. } | State::Lingering { .. } => self.since + settings.close_timeout,
         }
@@ -247,7 +248,18 @@ impl<B: MessageBuffer> Connection<B> {
 
     /// Whether the ping timeout has run out.
     pub fn is_silent(&self, settings: &Settings, now: Millis) -> bool {
-        settings.ping_timeout > 0 && now >= self.last_received + settings.ping_timeout
+        now >= self.silent_at(settings)
+    }
+
+    /// When the ping timeout runs out. Never while we are the ones who do not read.
+    fn silent_at(&self, settings: &Settings) -> Millis {
+        if self.paused { NEVER } else { after(self.last_received, settings.ping_timeout) }
+    }
+
+    /// Receive messages, or leave them to TCP. Time that was not listened is not silence.
+    pub fn set_paused(&mut self, paused: bool, now: Millis) {
+        self.paused = paused;
+        self.last_received = now;
     }
 
     /// Queue a Ping.
@@ -316,8 +328,19 @@ impl<B: MessageBuffer> Connection<B> {
     }
 
     /// Send what the socket takes; returns how many bytes that was.
-    pub fn write(&mut self) -> io::Result<usize> {
-        self.outbox.write(self.socket.as_fd())
+    pub fn write(&mut self, settings: &Settings, now: Millis) -> io::Result<usize> {
+        let was_congested = self.is_congested(settings);
+        let count = self.outbox.write(self.socket.as_fd())?;
+        if was_congested && count > 0 {
+            // It was not listened to, but it reads: it is alive.
+            self.last_received = now;
+        }
+        Ok(count)
+    }
+
+    /// Whether so much waits for it that it is not read from: it does not read what it causes.
+    fn is_congested(&self, settings: &Settings) -> bool {
+        self.outbox.len() > settings.max_send_buffer / 2
     }
 
     /// Close our half of TCP if everything is said and sent.
@@ -575,4 +598,9 @@ fn received<T>(result: rustix::io::Result<(T, usize)>) -> Received {
         Err(Errno::AGAIN | Errno::INTR) => Received::Nothing,
         Err(_) => Received::End,
     }
+}
+
+/// A deadline; a period of 0 is none.
+fn after(from: Millis, period: Millis) -> Millis {
+    if period == 0 { NEVER } else { from + period }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
@@ -74,7 +75,7 @@ impl Engine {
     #[pyo3(signature = (
         *, max_message_bytes, max_send_buffer, max_connections, max_connections_per_ip = 0,
         max_undecided_handshakes = 1024, handshake_timeout_s = 10.0, ping_interval_s = 25.0,
-        ping_timeout_s = 60.0, close_timeout_s = 5.0, report_idle = false, on_queued = None,
+        ping_timeout_s = 60.0, close_timeout_s = 5.0, report_idle = false,
     ))]
     fn new(
         max_message_bytes: u64,
@@ -87,7 +88,6 @@ impl Engine {
         ping_timeout_s: f64,
         close_timeout_s: f64,
         report_idle: bool,
-        on_queued: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let settings = Settings {
             limits: Limits { max_message_bytes },
@@ -105,9 +105,21 @@ impl Engine {
             shard: Shard::new(settings, 0)?,
             started: Instant::now(),
             flushing: Flushing::Idle,
-            on_queued,
+            on_queued: None,
             rows: Vec::new(),
         })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.on_queued)
+    }
+
+    fn __clear__(&mut self) {
+        self.on_queued = None;
+    }
+
+    fn notify_when_queued(&mut self, callback: Option<Py<PyAny>>) {
+        self.on_queued = callback;
     }
 
     #[pyo3(signature = (host, port, *, backlog = 4096))]

@@ -165,5 +165,3 @@ class Client:
 
         """
         return self._hub.engine.close(self.handle, code, reason)
-
-

@@ -34,7 +34,7 @@ class Hub:
         self,
         engine: Engine,
         hooks: Hooks,
-        run_later: Callable[[Awaitable[None]], None],
+        run_later: Callable[[Awaitable[None]], object],
     ) -> None:
         self.engine = engine
         self.by_handle: dict[int, Client] = {}
@@ -59,6 +59,11 @@ class Hub:
         if client is not None:
             del self.by_id[client.id]
         return client
+
+    def clear(self) -> None:
+        """Forget everyone."""
+        self.by_handle.clear()
+        self.by_id.clear()
 
     def _unused_id(self) -> str:
         while True:

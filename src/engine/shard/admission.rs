@@ -68,6 +68,7 @@ impl<B: MessageBuffer> Shard<B> {
         self.undecided -= 1;
         self.open += 1;
         self.counters.opened += 1;
+        self.arm(handle.slot());
         self.touch(handle.slot());
         true
     }

@@ -71,7 +71,7 @@ impl<B: MessageBuffer> Shard<B> {
         let mut count = 0;
         for slot in first..end {
             let there = self.connections.get(slot as usize);
-            if !there.is_some_and(Connection::is_open) {
+            if !there.is_some_and(Connection::is_accepted) {
                 continue;
             }
             if count == most {
@@ -149,7 +149,7 @@ impl<B: MessageBuffer> Shard<B> {
             return true;
         }
         if connection.is_open()
-            && let Ok(count) = connection.write()
+            && let Ok(count) = connection.write(&self.settings, self.now)
         {
             self.counters.bytes_sent += count as u64;
         }
@@ -172,8 +172,12 @@ impl<B: MessageBuffer> Shard<B> {
     pub(super) fn settle(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.say_farewell();
+        if !connection.is_reachable() {
+            self.leave_topics(slot);
+        }
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         if connection.undecided_key().is_none() {
-            match connection.write() {
+            match connection.write(&self.settings, self.now) {
                 Ok(count) => self.counters.bytes_sent += count as u64,
                 Err(_) if Stage::of(connection) == Stage::Ending => return self.remove(slot),
                 // The socket has failed: the poller reports that, and receiving ends it.

@@ -78,14 +78,13 @@ impl<B: MessageBuffer> Shard<B> {
         self.depart(slot);
     }
 
-    /// A connection has begun to end: nobody reaches it any more, and its end has a deadline.
+    /// A connection has begun to end: its end has a deadline, and the flush sends the rest.
     pub(super) fn depart(&mut self, slot: u32) {
-        self.leave_topics(slot);
         self.arm(slot);
         self.touch(slot);
     }
 
-    fn leave_topics(&mut self, slot: u32) {
+    pub(super) fn leave_topics(&mut self, slot: u32) {
         if let Some(connection) = self.connections.get_mut(slot as usize) {
             let memberships = std::mem::take(&mut connection.memberships);
             self.topics.leave_all(&mut self.connections, memberships);
@@ -179,8 +178,10 @@ impl<B: MessageBuffer> Shard<B> {
     }
 
     fn set_paused(&mut self, handle: Handle, paused: bool) {
+        let now = self.now;
         if let Some(connection) = self.connection(handle) {
-            connection.paused = paused;
+            connection.set_paused(paused, now);
+            self.arm(handle.slot());
             self.touch(handle.slot());
         }
     }

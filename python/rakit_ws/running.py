@@ -1,0 +1,329 @@
+"""A server while it runs: its parts, and what the engine reports to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import time
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from rakit_ws import _core, wire
+from rakit_ws._core import Engine
+from rakit_ws.admission import Admission, is_direct
+from rakit_ws.codes import CloseCode
+from rakit_ws.commands import Access, Commands, bearer_token
+from rakit_ws.errors import Refused
+from rakit_ws.hub.channels import Channels
+from rakit_ws.hub.hub import Hub
+from rakit_ws.hub.presence import Presence
+from rakit_ws.inbox import Inbox
+from rakit_ws.log import log
+from rakit_ws.router import Router
+from rakit_ws.tasks import Tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from rakit_ws._core import Request
+    from rakit_ws.commands import Command
+    from rakit_ws.config import Config
+    from rakit_ws.hub.client import Client
+    from rakit_ws.hub.events import Hooks
+
+PRODUCT = f"rakit_ws/{_core.__version__}"
+
+# Descriptors that connections must leave to the log, brokers and the application.
+RESERVED_DESCRIPTORS = 64
+
+# The engine's deadlines are looked at this often at least, and at most.
+MAX_TICK_S = 1.0
+MIN_TICK_S = 0.02
+
+
+class Running:
+    """
+    The parts of one server, put together, and what its engine reports to them.
+
+    ```text
+    made ─listen─► running ─(engine broken: crashed)─► stopped ─shut_down─► drained ─abort─► gone
+    ```
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        hooks: Hooks,
+        commands: dict[str, Command],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.loop = loop
+        self.stopped = asyncio.Event()
+        self._drained = asyncio.Event()
+        self.is_stopping = False
+        self.crashed: Exception | None = None
+        self._config = config
+        self._hooks = hooks
+        self._commands = commands
+        self._max_connections = config.max_connections or _connections_allowed()
+        self.engine = self._new_engine()
+        self.tasks = Tasks(loop)
+        self.hub = Hub(self.engine, hooks, self.tasks.run)
+        self.presence = Presence(self.hub, self._config.presence, loop)
+        self._admission = Admission(self._config)
+        self._undecided: dict[int, asyncio.Task[None]] = {}
+        self._tick_s = _tick_s(self._config)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def _new_engine(self) -> Engine:
+        config = self._config
+        return Engine(
+            max_message_bytes=config.max_buffer_size,
+            max_send_buffer=config.max_send_buffer,
+            max_connections=self._max_connections,
+            max_connections_per_ip=config.max_connections_per_ip,
+            max_undecided_handshakes=config.max_undecided_handshakes,
+            handshake_timeout_s=config.handshake_timeout,
+            ping_interval_s=config.effective_ping_interval,
+            ping_timeout_s=config.ping_timeout,
+            close_timeout_s=config.close_timeout,
+            report_idle=bool(self._hooks.idle),
+        )
+
+    # --- life cycle ---------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Listen, and handle what comes. Raises ListenError."""
+        config = self._config
+        self.engine.listen(config.host, config.port)
+        self._access = Access(config, is_loopback_only=_is_loopback(self.engine.addresses))
+        channels = Channels(self.hub, max_per_client=config.max_channels_per_client)
+        commands = Commands(
+            self.hub,
+            channels,
+            self.presence,
+            self._access,
+            self._commands,
+        )
+        rejects = config.plain_text == "reject"
+        router = Router(self.hub, channels, commands, rejects_plain_text=rejects)
+        self._inbox = Inbox(self.hub, self._hooks, router, self.tasks.run)
+        self.engine.notify_when_queued(self._flush_soon)
+        self.loop.add_reader(self.engine.fileno(), self._on_ready)
+        self._on_timer()
+        self._say_hello()
+
+    def _say_hello(self) -> None:
+        config = self._config
+        for address in self.engine.addresses:
+            scheme = "" if address.startswith("unix:") else "ws://"
+            log.info("listening", address=f"{scheme}{address}", server=PRODUCT)
+        log.info(
+            "limits",
+            max_connections=self._max_connections,
+            descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            max_buffer_size=config.max_buffer_size,
+            max_send_buffer=config.max_send_buffer,
+            max_channels_per_client=config.max_channels_per_client,
+            handshake_timeout=config.handshake_timeout,
+            ping_interval=config.effective_ping_interval,
+            ping_timeout=config.ping_timeout,
+        )
+        log.info("commands", access=config.command_access, permitted=self._access.describe())
+        for warning in config.warnings():
+            log.warning("configuration", about=warning)
+
+    async def shut_down(self) -> None:
+        """Accept no more, close everyone with 1001, wait for them and for the hooks."""
+        self.is_stopping = True
+        self.presence.stop()
+        self.engine.stop_listening()
+        self.engine.close_all(CloseCode.GOING_AWAY, "the server stops")
+        if not self.engine.connection_count:
+            self._drained.set()
+        deadline = self.loop.time() + self._config.close_timeout
+        if self.crashed is None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), self._config.close_timeout)
+        await self.tasks.finish(max(0.0, deadline - self.loop.time()))
+        log.info("stopped", aborted=self.engine.connection_count)
+
+    def abort(self) -> None:
+        """End every connection and task that is still there. Does not wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.loop.remove_reader(self.engine.fileno())
+        self.presence.stop()
+        self.engine.stop_listening()
+        self.engine.abort_all()
+        self.engine.notify_when_queued(None)
+        self.tasks.cancel()
+        self.hub.clear()
+
+    def _crash(self, error: Exception) -> None:
+        """End by a fault of our own: the engine cannot be polled."""
+        log.exception("crashed", error=error)
+        self.crashed = error
+        self.loop.remove_reader(self.engine.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        self.stopped.set()
+        self._notify("crash", error)
+
+    # --- what the engine reports --------------------------------------------------------------
+
+    def _on_ready(self) -> None:
+        """Handle everything that has happened, then send everything that this has caused."""
+        try:
+            events = self.engine.poll()
+        except OSError as error:
+            self._crash(error)
+            return
+        clients = self.hub.by_handle
+        receive = self._inbox.receive
+        try:
+            for kind, handle, content in events:
+                if kind <= _core.BINARY:
+                    # The engine reports no message of a client behind its end.
+                    receive(clients[handle], kind, content)
+                else:
+                    self._on_event_guarded(kind, handle, content)
+        finally:
+            self.engine.flush()
+        if self.is_stopping and not self.engine.connection_count:
+            self._drained.set()
+
+    def _on_event_guarded(self, kind: int, handle: int, content: Any) -> None:
+        try:
+            self._on_event(kind, handle, content)
+        except Exception as error:  # a fault of ours must not lose the rest of the batch
+            log.exception("event failed", error=error, kind=kind)
+
+    def _on_event(self, kind: int, handle: int, content: Any) -> None:
+        if kind == _core.REQUESTED:
+            self._on_requested(handle, content)
+        elif kind == _core.CLOSED:
+            self._on_closed(handle, *content)
+        elif kind == _core.ABANDONED:
+            task = self._undecided.pop(handle, None)
+            if task is not None:
+                task.cancel()
+        elif kind == _core.IDLE:
+            self._notify("idle", self.hub.by_handle[handle])
+        elif kind == _core.REFUSED:
+            _log_refusal(*content)
+        elif kind == _core.ACCEPT_PAUSED:
+            log.limited(logging.WARNING, "accepting paused", error=content)
+        elif kind == _core.ACCEPT_RESUMED:
+            log.limited(logging.INFO, "accepting resumed")
+
+    def _on_requested(self, handle: int, request: Request) -> None:
+        try:
+            subprotocol = self._admission.check(request)
+        except Refused as refused:
+            self._refuse(handle, request, refused)
+            return
+        client = self.hub.newcomer(handle, request)
+        client.subprotocol = subprotocol
+        client.is_operator = self._access.is_token(bearer_token(request.header("authorization")))
+        client.may_command = self._access.permits_at_connect(is_direct=is_direct(request))
+        verdict = self._hooks.admit(client)
+        if verdict is None or isinstance(verdict, Refused):
+            self._decide(client, verdict)
+        else:
+            self._undecided[handle] = self.tasks.run(self._decide_later(client, verdict))
+
+    async def _decide_later(self, client: Client, verdict: Awaitable[Refused | None]) -> None:
+        try:
+            self._decide(client, await verdict)
+        finally:
+            self._undecided.pop(client.handle, None)
+
+    def _decide(self, client: Client, refused: Refused | None) -> None:
+        if refused is not None:
+            self._refuse(client.handle, client.request, refused)
+            return
+        first = wire.welcome(client.id, PRODUCT) if self._config.welcome else None
+        if not self.engine.accept(client.handle, subprotocol=client.subprotocol, first=first):
+            return
+        self.hub.add(client)
+        if first is not None and self.hub.shows_sent:
+            self.hub.show_sent((client,), first)
+        self.presence.join(client)
+        if log.wants_info:
+            log.info("client connected", id=client.id, user=client.user, peer=client.request.peer)
+
+    def _refuse(self, handle: int, request: Request, refused: Refused) -> None:
+        if self.engine.reject(handle, refused.status, refused.reason):
+            _log_refusal(refused.status, refused.reason, request.peer)
+
+    def _on_closed(self, handle: int, code: int, reason: str, side: str) -> None:
+        client = self.hub.remove(handle)
+        if client is None:
+            return
+        client.close_code = code
+        client.close_reason = reason
+        self.presence.leave(client)
+        if log.wants_info:
+            seconds = int(time.time()) - client.connected_at
+            log.info(
+                "client disconnected",
+                id=client.id,
+                code=code,
+                reason=reason,
+                by=side,
+                seconds=seconds,
+            )
+        self._inbox.say_goodbye(client)
+
+    # --- time --------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        self.loop.call_soon(self.engine.flush)
+
+    def _on_timer(self) -> None:
+        self._on_ready()
+        if self.crashed is not None:
+            return
+        due_s = self.engine.next_deadline_s
+        wait_s = self._tick_s if due_s is None else min(max(due_s, MIN_TICK_S), self._tick_s)
+        self._timer = self.loop.call_later(wait_s, self._on_timer)
+
+    def _notify(self, event: str, *args: object) -> None:
+        pending = self._hooks.notify(event, *args)
+        if pending is not None:
+            self.tasks.run(pending)
+
+
+def _log_refusal(status: int, reason: str, peer: str) -> None:
+    log.limited(logging.INFO, "handshake refused", status=status, reason=reason, peer=peer)
+
+
+def _is_loopback(addresses: list[str]) -> bool:
+    """Tell whether only this machine can reach every one of these addresses."""
+    hosts = [address.rpartition(":")[0] for address in addresses if not _is_unix(address)]
+    return all(ip_address(host.strip("[]").partition("%")[0]).is_loopback for host in hosts)
+
+
+def _is_unix(address: str) -> bool:
+    return address.startswith("unix:")
+
+
+def _connections_allowed() -> int:
+    """Tell how many connections the descriptor limit allows."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, soft - RESERVED_DESCRIPTORS)
+
+
+def _tick_s(config: Config) -> float:
+    """Tell how often to look at deadlines: no later than a quarter of the shortest of them."""
+    times = (
+        config.handshake_timeout,
+        config.effective_ping_interval,
+        config.ping_timeout,
+        config.close_timeout,
+    )
+    shortest = min((each for each in times if each), default=MAX_TICK_S)
+    return min(MAX_TICK_S, max(MIN_TICK_S, shortest / 4))
