@@ -221,7 +221,8 @@ def show_after(label: str, show: Show) -> Show:
 
 # Showing ------------------------------------------------------------------------------------------
 
-console = Console()
+# A width of its own where the output goes to a file.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def print_table(scenario: Scenario, results: Sequence[Result]) -> None:

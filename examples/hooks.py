@@ -27,8 +27,8 @@ async def connected(client: Client) -> None:
     """Let everyone in but those who ask for /private; tell the lobby who comes."""
     if client.path == "/private":
         raise Refused(403, "nobody may go there")
-    client.subscribe("lobby")
     await server.publish("lobby", {"joined": client.id})
+    client.subscribe("lobby")
 
 
 @server.on("disconnect")
@@ -47,7 +47,7 @@ def received(client: Client, opcode: int, payload: bytes) -> bool:
 
 
 @server.command("time")
-def time(client: Client, zone: str = "UTC") -> object:
+def time(_client: Client, zone: str = "UTC") -> object:
     """Tell what time it is in a time zone: `{"command":"time","zone":"Asia/Jakarta","id":1}`."""
     if zone not in ZONES:
         return {"error": f"there is no time zone {zone}"}

@@ -414,7 +414,6 @@ async def test_allowed_origin_is_accepted(serve, dial, origin):
         "https://evil.com@a.example.org",
         "https://evil.com:443@a.example.org",
         r"https://evil.com\.example.org",
-        "https://*.example.org",
         # no origins at all
         "null",
         "",
@@ -536,13 +535,12 @@ async def test_request_that_trickles_is_408_all_the_same(serve, dial):
         trickling.cancel()
 
 
-async def test_open_connection_does_not_meet_the_handshake_timeout(serve, connect):
-    server = await serve(handshake_timeout=0.1)
+async def test_open_connection_does_not_meet_the_handshake_timeout(serve, connect, dial):
+    server = await serve(handshake_timeout=0.5)
     client = await connect(server)
-    late = await connect(await serve(handshake_timeout=0.1))
-    await asyncio.sleep(0.3)
+    silent = await dial(server)
+    assert (await silent.read_response()).status == 408
     await client.fence()
-    await late.fence()
 
 
 async def test_connection_over_the_most_is_503_until_one_leaves(serve, connect, dial):
@@ -609,7 +607,7 @@ async def test_handshake_over_the_most_undecided_is_503(make_server, serve, conn
 
 
 async def test_decision_that_takes_too_long_is_503_and_called_off(make_server, serve, dial):
-    server = make_server(handshake_timeout=0.1)
+    server = make_server(handshake_timeout=0.5)
     called_off = asyncio.Event()
 
     @server.on("connect")

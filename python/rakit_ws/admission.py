@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rakit_ws.config import EXTENSIONS
+from rakit_ws.config import EXTENSIONS, is_origin
 from rakit_ws.errors import Refused
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class Origin:
     @classmethod
     def parse(cls, text: str) -> Origin | None:
         """Read an `Origin` header or an entry of `allowed_origins`; None if it is neither."""
+        # Stricter than the parser, which drops tabs and keeps backslashes in the host.
+        if not is_origin(text):
+            return None
         try:
             parts = urlsplit(text)
             port = parts.port
@@ -38,7 +41,8 @@ class Origin:
         is_bare = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
         if not (parts.scheme and parts.hostname and is_bare):
             return None
-        return cls(parts.scheme, parts.hostname, port or DEFAULT_PORTS.get(parts.scheme))
+        default = DEFAULT_PORTS.get(parts.scheme)
+        return cls(parts.scheme, parts.hostname, default if port is None else port)
 
     def covers(self, other: Origin) -> bool:
         """
@@ -95,7 +99,7 @@ class Admission:
     def _is_allowed(self, text: str) -> bool:
         if text == "null":
             return self._allows_null
-        origin = Origin.parse(text)
+        origin = None if "*" in text else Origin.parse(text)
         return origin is not None and any(known.covers(origin) for known in self._origins)
 
     def _subprotocol(self, request: Request) -> str | None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rakit_ws.config import Config
-    from rakit_ws.hub.channels import Channels
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.hub import Hub
     from rakit_ws.hub.presence import Presence
@@ -124,7 +123,7 @@ def _arguments_of(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct
 def _signature(handler: Callable[..., Any]) -> inspect.Signature:
     """Return the signature, whether or not every annotation has a value yet (PEP 649)."""
     if sys.version_info >= (3, 14):
-        from annotationlib import Format  # noqa: PLC0415 - it is new in that version
+        from annotationlib import Format
 
         return inspect.signature(handler, annotation_format=Format.FORWARDREF)
     return inspect.signature(handler)
@@ -153,13 +152,11 @@ class Commands:
     def __init__(
         self,
         hub: Hub,
-        channels: Channels,
         presence: Presence,
         access: Access,
         custom: dict[str, Command],
     ) -> None:
         self._hub = hub
-        self._channels = channels
         self._presence = presence
         self._access = access
         self._custom = custom
@@ -227,7 +224,8 @@ class Commands:
 
     def _broadcast_to_channel(self, inbound: Inbound) -> int:
         channel = wire.text(inbound.channel, "channel")
-        return self._channels.publish(channel, wire.payload(inbound.message, "message"))
+        message = wire.payload(inbound.message, "message")
+        return self._hub.publish(channel, wire.publication(channel, message, b"}"))
 
     def _private_message(self, inbound: Inbound) -> int:
         message = wire.payload(inbound.message, "message")

@@ -102,7 +102,6 @@ class Running:
         channels = Channels(self.hub, max_per_client=config.max_channels_per_client)
         commands = Commands(
             self.hub,
-            channels,
             self.presence,
             self._access,
             self._commands,

@@ -93,29 +93,28 @@ class _Loose(Struct, gc=False):
     token: Raw = _ABSENT
 
 
-_decode = Decoder(Inbound).decode
+decode_strictly = Decoder(Inbound).decode
+"""
+Read an object of a client, for code that must be quick.
+
+Raises msgspec.DecodeError where `decode_leniently` should have a try, and RecursionError where
+the JSON is nested deeper than Python's recursion limit (about 1000).
+"""
+
 _decode_loose = Decoder(_Loose).decode
 _decode_text = Decoder(str).decode
 
 
-def decode(received: bytes) -> Inbound | None:
+def decode_leniently(received: bytes, error: DecodeError) -> Inbound | None:
     """
-    Read what a client sent; None for anything but a JSON object.
+    Read an object in spite of half a character in it, or a key of the wrong type.
+
+    `error` is what `decode_strictly` said. Returns None for anything but an object.
 
     Raises:
-        NotUnderstoodError: JSON nested deeper than Python's recursion limit (about 1000).
+        RecursionError: as `decode_strictly`.
 
     """
-    try:
-        return _decode(received)
-    except DecodeError as error:
-        return _decode_leniently(received, error)
-    except RecursionError:
-        raise bad_request("the JSON is nested too deeply") from None
-
-
-def _decode_leniently(received: bytes, error: DecodeError) -> Inbound | None:
-    """Read an object in spite of half a character in it, or a key of the wrong type."""
     if not isinstance(error, ValidationError):
         whole = _ESCAPE.sub(_without_half_characters, received)
         if whole == received:
@@ -125,8 +124,6 @@ def _decode_leniently(received: bytes, error: DecodeError) -> Inbound | None:
         loose = _decode_loose(received)
     except DecodeError:
         return None
-    except RecursionError:
-        raise bad_request("the JSON is nested too deeply") from None
     return Inbound(
         event=_text(loose.event),
         channel=_text(loose.channel),
@@ -198,6 +195,12 @@ def is_channel(name: str) -> bool:
     return size <= MAX_CHANNEL_BYTES and not _CONTROL_CHARACTER.search(name)
 
 
+def check_channel(name: str) -> None:
+    """Raise `bad_request` for a name that no channel can have."""
+    if not is_channel(name):
+        raise bad_request("a channel has 1 to 255 bytes and no control characters")
+
+
 # --- What goes out ----------------------------------------------------------------------------
 
 
@@ -225,8 +228,14 @@ def private(client_id: str, payload: Raw | bytes) -> bytes:
 
 
 def publication(channel: str, payload: Raw | bytes, end: bytes) -> bytes:
-    """Make a publication; `end` is its sender's `signature`, or b"}" in the server's voice."""
-    return b"".join((_publication_start(channel), payload, end))
+    """
+    Make a publication; `end` is its sender's `signature`, or b"}" in the server's voice.
+
+    Raises:
+        NotUnderstoodError: a name that no channel can have.
+
+    """
+    return b"".join((publication_start(channel), payload, end))
 
 
 def server_broadcast(payload: Raw | bytes) -> bytes:
@@ -270,5 +279,7 @@ def error(request_id: bytes, code: ErrorCode, text: str) -> bytes:
 
 
 @lru_cache(maxsize=_CACHED_CHANNELS)
-def _publication_start(channel: str) -> bytes:
+def publication_start(channel: str) -> bytes:
+    """Make what a publication begins with. Raises as `publication`."""
+    check_channel(channel)
     return b'{"type":"channel","channel":%b,"data":' % encode(channel)

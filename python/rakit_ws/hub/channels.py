@@ -8,7 +8,6 @@ from rakit_ws import wire
 from rakit_ws.codes import ErrorCode
 
 if TYPE_CHECKING:
-    from msgspec import Raw
 
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.hub import Hub
@@ -29,7 +28,7 @@ class Channels:
             NotUnderstoodError: too_many_channels, or a name that no channel can have.
 
         """
-        check_name(channel)
+        wire.check_channel(channel)
         engine = self._hub.engine
         is_full = engine.topic_count(client.handle) >= self._max_per_client
         if is_full and not engine.hears(client.handle, channel):
@@ -40,20 +39,5 @@ class Channels:
 
     def unsubscribe(self, client: Client, channel: str) -> None:
         """Let `client` no longer hear `channel`. If it did not, that is a success too."""
-        check_name(channel)
+        wire.check_channel(channel)
         self._hub.engine.unsubscribe(client.handle, channel)
-
-    def publish(self, channel: str, data: Raw | bytes, end: bytes = b"}") -> int:
-        """
-        Send raw JSON to the subscribers of `channel`; return how many they are.
-
-        `end` is its sender's signature; without one it is in the server's own voice.
-        """
-        check_name(channel)
-        return self._hub.publish(channel, wire.publication(channel, data, end))
-
-
-def check_name(channel: str) -> None:
-    """Raise `bad_request` for a name that no channel can have."""
-    if not wire.is_channel(channel):
-        raise wire.bad_request("a channel has 1 to 255 bytes and no control characters")

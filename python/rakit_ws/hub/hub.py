@@ -41,6 +41,15 @@ class Hub:
         self.by_id: dict[str, Client] = {}
         self._hooks = hooks
         self._run_later = run_later
+        # Hooks are added before the server runs: without one, nothing stands in between.
+        self.publish: Callable[[str, bytes], int] = (
+            self._publish_and_show if hooks.send else engine.publish
+        )
+        """Queue a message for the subscribers of a channel; return how many they are."""
+        self.broadcast: Callable[[bytes], int] = (
+            self._broadcast_and_show if hooks.send else engine.broadcast
+        )
+        """Queue a message for everyone; return how many they are."""
 
     # --- who is here --------------------------------------------------------------------------
 
@@ -80,17 +89,13 @@ class Hub:
             self.show_sent((client,), payload, opcode)
         return sent
 
-    def publish(self, channel: str, payload: bytes) -> int:
-        """Queue a message for the subscribers of a channel; return how many they are."""
-        if self._hooks.send:
-            clients = map(self.by_handle.get, self.engine.subscribers(channel))
-            self.show_sent([client for client in clients if client is not None], payload)
+    def _publish_and_show(self, channel: str, payload: bytes) -> int:
+        clients = map(self.by_handle.get, self.engine.subscribers(channel))
+        self.show_sent([client for client in clients if client is not None], payload)
         return self.engine.publish(channel, payload)
 
-    def broadcast(self, payload: bytes) -> int:
-        """Queue a message for everyone; return how many they are."""
-        if self._hooks.send:
-            self.show_sent(list(self.by_handle.values()), payload)
+    def _broadcast_and_show(self, payload: bytes) -> int:
+        self.show_sent(list(self.by_handle.values()), payload)
         return self.engine.broadcast(payload)
 
     def show_sent(
