@@ -13,12 +13,12 @@ Figures are the median of the rounds with their least and greatest. Linux only.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -33,10 +33,11 @@ from rich.table import Table
 
 from decode import Spread, cpu_model, version
 from scenarios import SCENARIOS, Scenario
-from servers import PEERS, RAKIT_WS, ROOT, RunError, Server, Usage, on_core, running
+from servers import PEERS, RAKIT_WS, ROOT, RunError, Server, on_core, running
 
 BUILD = ["cargo", "build", "--release", "--no-default-features", "--example", "load"]
 SPARE_DESCRIPTORS = 100
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # A process that used so much of its core had no time left.
 BUSY = 0.95
 
@@ -72,8 +73,8 @@ def generator() -> Path:
 # Measuring ----------------------------------------------------------------------------------------
 
 
-# What a process had used when a phase of the generator began.
-Phases = dict[str, Usage]
+# What server and generator had used when a phase began, as the generator says it.
+Phases = dict[str, dict[str, dict[str, int]]]
 
 
 @dataclass(frozen=True)
@@ -114,24 +115,24 @@ class Bench:
 
     def load(
         self, scenario: Scenario, server: Server, pid: int, port: int, show: Show
-    ) -> tuple[dict[str, Any], Phases, Phases]:
-        """Return the generator's report, the server's usage and its own as each phase began."""
-        usage: Phases = {}
-        own: Phases = {}
-        command = self.command(scenario, server, port)
+    ) -> tuple[dict[str, Any], Phases]:
+        """Return the generator's report, and what was used when each phase began."""
+        command = [*self.command(scenario, server, port), "--watch", str(pid)]
         pipe = subprocess.PIPE
         with on_core(1):
             process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+        phases: Phases = {}
         line = ""
         with process:
             for line in process.stderr or ():
-                show(phase := line.strip())
-                with contextlib.suppress(OSError, StopIteration):  # It may just have ended.
-                    usage[phase], own[phase] = Usage.of(pid), Usage.of(process.pid)
+                phase, _, usage = line.strip().partition(" ")
+                if usage.startswith("{"):
+                    show(phase)
+                    phases[phase] = json.loads(usage)
             report = process.stdout.read() if process.stdout else ""
         if process.returncode:
             raise RunError(line.strip() or f"the generator exited with {process.returncode}")
-        return json.loads(report), usage, own
+        return json.loads(report), phases
 
     def command(self, scenario: Scenario, server: Server, port: int) -> list[str]:
         """Return the generator's command."""
@@ -143,25 +144,27 @@ class Bench:
         ]
 
 
-def figures(scenario: Scenario, report: dict[str, Any], usage: Phases, own: Phases) -> Round:
+def figures(scenario: Scenario, report: dict[str, Any], phases: Phases) -> Round:
     """Sum up a run over the phases that count in its scenario."""
-    first, last, count = "measuring", "measured", report["count"]
+    connections, latency = report["connections"], report["latency_us"]
+    first, last, seconds, count = "measuring", "measured", report["seconds"], report["count"]
     if scenario.unit == "handshake":
-        first, last, count = "opening", "opened", report["connections"]
-    elapsed_s = usage[last].at_s - usage[first].at_s
-    cpu_s = usage[last].cpu_s - usage[first].cpu_s
-    grown_kb = usage["measured"].resident_kb - usage["opening"].resident_kb
-    latency = report["latency_us"]
+        first, last, seconds, count = "opening", "opened", report["opening_s"], connections
+
+    def used(process: str, what: str, first: str = first, last: str = last) -> int:
+        return phases[last][process][what] - phases[first][process][what]
+
+    cpu_s = used("server", "cpu_ticks") / TICKS_PER_S
     return Round(
-        per_s=count / elapsed_s,
+        per_s=count / seconds,
         cpu_us=cpu_s / max(count, 1) * 1e6,
         p50_us=latency["p50"],
         p99_us=latency["p99"],
         p999_us=latency["p99.9"],
         max_us=latency["max"],
-        kb_per_connection=grown_kb / report["connections"],
-        server_busy=cpu_s / elapsed_s,
-        generator_busy=(own[last].cpu_s - own[first].cpu_s) / elapsed_s,
+        kb_per_connection=used("server", "resident_kb", "opening", "measured") / connections,
+        server_busy=cpu_s / seconds,
+        generator_busy=used("generator", "cpu_ticks") / TICKS_PER_S / seconds,
     )
 
 
@@ -345,6 +348,8 @@ def installed(servers: Sequence[Server], missing: dict[str, str]) -> list[Server
 def main() -> int:
     if sys.platform != "linux":
         raise SystemExit("this bench reads /proc, and its generator needs epoll: Linux only")
+    # Told to stop, stop what was started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = parse_arguments()
     effort = effort_of(arguments)
     missing: dict[str, str] = {}
@@ -371,7 +376,8 @@ def run_all(bench: Bench, scenarios: Sequence[Scenario], servers: Sequence[Serve
         TextColumn("{task.description}"),
     )
     results: list[Result] = []
-    with Progress(*columns, console=console, transient=True) as progress:
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
         task = progress.add_task("", total=len(scenarios) * len(servers) * bench.effort.rounds)
 
         def show(what: str) -> None:

@@ -61,30 +61,6 @@ class RunError(Exception):
     """A server or the generator did not do what it should; the message says what it said."""
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What a process has used: seconds on a CPU, and kB of memory that are resident."""
-
-    at_s: float
-    cpu_s: float
-    resident_kb: float
-
-    @classmethod
-    def of(cls, pid: int) -> Usage:
-        """Look at all threads of a running process."""
-        proc = Path("/proc") / str(pid)
-        # Behind the name, which may hold anything, the first field is the third of proc(5).
-        stat = (proc / "stat").read_text().rpartition(")")[2].split()
-        resident = next(
-            line for line in (proc / "status").read_text().splitlines() if line.startswith("VmRSS")
-        )
-        return cls(
-            at_s=time.monotonic(),
-            cpu_s=(int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK"),
-            resident_kb=float(resident.split()[1]),
-        )
-
-
 @contextlib.contextmanager
 def on_core(number: int) -> Iterator[None]:
     """Let processes that are started meanwhile run on one core, if there are two."""

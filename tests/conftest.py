@@ -32,7 +32,7 @@ def logged_errors(caplog):
     caplog.set_level(logging.INFO, "rakit_ws")
 
     def names():
-        return [str(record.msg).split("=")[0].rpartition(" ")[0] for record in errors(caplog)]
+        return [getattr(record.msg, "name", record.msg) for record in errors(caplog)]
 
     return names
 
@@ -101,7 +101,7 @@ async def until(condition):
     """Let the loop run until something is so."""
 
     async def poll():
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to set
             await asyncio.sleep(0.001)
 
     await within(poll())

@@ -12,7 +12,8 @@ use rakit_ws_core::protocol::{
     CloseCode, GrowingBuffer, Limits, Opcode, Payload, Refusal, encoder,
 };
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+const REQUEST: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -121,14 +121,21 @@ async def test_message_in_front_of_a_close_reaches_its_sender_too(server, connec
     client, other = await connect(server), await connect(server)
     await client.ask({"event": "subscribe", "channel": "c"})
     await client.send(
-        text({"message": 1})
-        + text({"event": "message", "channel": "c", "data": 2})
-        + close(1000)
+        text({"message": 1}) + text({"event": "message", "channel": "c", "data": 2}) + close(1000)
     )
     assert (await other.receive())["message"] == 1
     assert (await client.receive())["message"] == 1
     assert (await client.receive())["data"] == 2
     assert await client.receive_close() == (1000, "")
+
+
+async def test_what_is_subscribed_in_front_of_a_close_is_forgotten(server, connect):
+    client, other = await connect(server), await connect(server)
+    await client.send(text({"event": "subscribe", "channel": "c", "id": 1}) + close(1000))
+    while (await client.read_frame()).opcode != CLOSE:
+        pass
+    assert server.channels == {}
+    assert (await other.ask({"event": "message", "channel": "c", "data": 1}))["delivered"] == 0
 
 
 async def test_server_waits_for_the_answer_to_its_close_and_ignores_all_else(server, connect):
@@ -451,9 +458,7 @@ async def test_faults_and_what_comes_before_them_may_be_cut_anywhere(serve, conn
 # --- 1013: slow readers
 
 
-async def test_slow_reader_is_1013_and_the_others_notice_nothing(
-    make_server, serve, connect, ends
-):
+async def test_slow_reader_is_1013_and_the_others_notice_nothing(make_server, serve, connect, ends):
     server = await serve(ends(make_server(max_send_buffer=65_536)))
     slow = await connect(server, receive_buffer=4096)
     other = await connect(server)

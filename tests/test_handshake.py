@@ -78,7 +78,7 @@ async def test_accepting_response_is_that_of_the_rfc(server, dial):
         request(sec_websocket_key="  " + KEY + "\t "),
         request(headers=[("Content-Length", "0")]),
         request(headers=[("X-Empty", ""), ("X-Bytes", "\xe9\xff")]),
-        request(headers=[("Sec-WebSocket-Extensions", "permessage-deflate; a=1, x; b=\"c\"")]),
+        request(headers=[("Sec-WebSocket-Extensions", 'permessage-deflate; a=1, x; b="c"')]),
         request("/any/path?with=a&query"),
         request("/a:b"),
         request("http://example.com/chat?room=1"),

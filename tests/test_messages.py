@@ -1,5 +1,7 @@
 """What clients send and get: every row of protocol §2 and §3."""
 
+# ruff: noqa: UP031 - JSON in a format string would drown in braces
+
 from __future__ import annotations
 
 import json
@@ -314,6 +316,8 @@ async def test_private_message_that_is_no_good_is_bad_request_and_never_told(pai
         '{"to":"%s","message":"secret \\ud83d"}',
         '{"to":"%s","message":"secret","token":"\\ud83d"}',
         '{"to":"\\ud83d","message":"secret"}',
+        '{"token":5,"to":"%s","message":"secret \\ud83d"}',
+        '{"to":5,"message":"secret \\ud83d"}',
     ],
 )
 async def test_private_message_with_half_a_surrogate_pair_is_not_told_to_others(
@@ -326,6 +330,16 @@ async def test_private_message_with_half_a_surrogate_pair_is_not_told_to_others(
     while (await one.receive()).get("id") != "sent":
         pass
     await three.fence()
+
+
+@pytest.mark.parametrize(
+    "half", ['"\\ud83d"', '"\\uDE00 x"', '["\\\\\\ud83d\\u0041"]', '{"\\ud83d":1}']
+)
+async def test_half_a_surrogate_pair_is_passed_byte_for_byte_too(pair, half):
+    one, two = pair
+    await one.send(text('{"to":"%s","message":%s}' % (two.id, half)))
+    expected = '{"type":"private","client_id":"%s","message":%s}' % (one.id, half)
+    assert await two.receive_text() == expected
 
 
 # --- Channels

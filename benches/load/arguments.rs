@@ -107,6 +107,9 @@ pub struct Plan {
     /// Source addresses 127.0.0.x to begin with this x: several generators share the ports.
     #[arg(long, global = true, default_value_t = 1)]
     pub source: u8,
+    /// Say with each phase what this process has used.
+    #[arg(long, global = true, value_name = "PID")]
+    pub watch: Option<u32>,
     /// Report as one JSON object.
     #[arg(long, global = true)]
     pub json: bool,

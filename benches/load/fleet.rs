@@ -15,6 +15,7 @@ use crate::recorder::{Measured, Recorder};
 use crate::report::Report;
 use crate::status::Status;
 use crate::upgrade;
+use crate::usage::Watched;
 use crate::workload::{Progress, Workload};
 
 /// Enough for what a server writes at once to one connection.
@@ -23,8 +24,9 @@ const READ_BYTES: usize = 256 * 1024;
 /// A server that is silent for so long while something is due does not work.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Connections from one source address: fewer than the ports that Linux gives out by default.
-const CONNECTIONS_PER_SOURCE: usize = 20_000;
+/// Connections from one source address. Linux has 28,000 ports for them by default, but finding one
+/// takes long when half of them are in use.
+const CONNECTIONS_PER_SOURCE: usize = 10_000;
 
 /// The connections of one workload to one server.
 ///
@@ -71,7 +73,7 @@ impl<'a, W: Workload> Fleet<'a, W> {
             ready: Vec::new(),
             scratch: vec![0; READ_BYTES],
             recorder: Recorder::new()?,
-            status: Status::new(plan.progress),
+            status: Status::new(plan.progress, plan.watch.map(Watched)),
             clock: Instant::now(),
             heard: Instant::now(),
             upgraded: 0,
@@ -114,7 +116,7 @@ impl<'a, W: Workload> Fleet<'a, W> {
     }
 
     fn measure(&mut self) -> Result<Measured, Fault> {
-        self.status.enter("warming up");
+        self.status.enter("warming");
         for id in 0..self.connections.len() {
             self.send(id, self.workload.in_flight(id), self.now_ns())?;
         }
@@ -122,9 +124,8 @@ impl<'a, W: Workload> Fleet<'a, W> {
         self.status.enter("measuring");
         self.recorder.start();
         let lasted = self.run_for(self.plan.seconds)?;
-        let measured = self.recorder.stop(lasted);
         self.status.enter("measured");
-        Ok(measured)
+        Ok(self.recorder.stop(lasted))
     }
 
     fn run_for(&mut self, seconds: f64) -> Result<Duration, Fault> {

@@ -9,7 +9,9 @@
 //! ```
 //!
 //! On standard error it says where it stands, one word at the start of a line: `opening`, `opened`,
-//! `measuring`, `measured`. With `--json` the only line on standard output is the report.
+//! `warming`, `measuring`, `measured`, `draining`; with `--watch PID` behind it, as JSON, what the
+//! server and the generator have used so far. With `--json` the only line on standard output is the
+//! report.
 // What is indexed here was sized here, and counts are small enough for an `f64`.
 #![allow(clippy::indexing_slicing, clippy::cast_precision_loss)]
 
@@ -31,6 +33,7 @@ mod report;
 mod ring;
 mod status;
 mod upgrade;
+mod usage;
 mod workload;
 
 use std::process::ExitCode;

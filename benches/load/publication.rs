@@ -1,4 +1,4 @@
-//! The JSON of channels (docs: the wire protocol), as bytes to send and bytes to recognise.
+//! The JSON of channels, as bytes to send and bytes to recognise.
 
 use serde_json::json;
 

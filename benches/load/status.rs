@@ -3,24 +3,31 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// One word a phase for a program that listens, and a line a second for a person.
+use crate::usage::Watched;
+
+/// One line a phase for a program that listens, and a line a second for a person.
 pub struct Status {
     phase: &'static str,
+    watched: Option<Watched>,
     shown: bool,
     last: Instant,
     last_total: u64,
 }
 
 impl Status {
-    pub fn new(progress: bool) -> Self {
+    pub fn new(progress: bool, watched: Option<Watched>) -> Self {
         let shown = progress || std::io::stderr().is_terminal();
-        Self { phase: "", shown, last: Instant::now(), last_total: 0 }
+        Self { phase: "", watched, shown, last: Instant::now(), last_total: 0 }
     }
 
     /// A phase begins.
     pub fn enter(&mut self, phase: &'static str) {
         let clear = if self.shown { "\r\x1b[K" } else { "" };
-        eprintln!("{clear}{phase}");
+        // Looked at here and not by the listener, who may come late on a busy machine.
+        match self.watched.map(Watched::usage) {
+            Some(usage) => eprintln!("{clear}{phase} {usage}"),
+            None => eprintln!("{clear}{phase}"),
+        }
         self.phase = phase;
     }
 

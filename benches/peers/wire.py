@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import string
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 import msgspec
@@ -46,6 +47,12 @@ class Channels(Generic[Connection]):
             subscribers.discard(connection)
 
 
+@lru_cache(maxsize=65536)
+def quoted(channel: str) -> bytes:
+    """Return a channel's name as JSON."""
+    return msgspec.json.encode(channel)
+
+
 def client_id() -> bytes:
     """Make 16 characters of [A-Za-z0-9]."""
     return "".join(secrets.choice(ALPHABET) for _ in range(16)).encode()
@@ -54,7 +61,7 @@ def client_id() -> bytes:
 def publication(message: Message, client: bytes) -> bytes:
     """Splice `data` into what the subscribers get, without looking into it."""
     return b'{"type":"channel","channel":%b,"data":%b,"client_id":"%b"}' % (
-        msgspec.json.encode(message.channel),
+        quoted(message.channel),
         message.data,
         client,
     )
@@ -62,7 +69,7 @@ def publication(message: Message, client: bytes) -> bytes:
 
 def ack(request: msgspec.Raw, channel: str) -> bytes:
     """Answer the message that had `request` as its `id`."""
-    return b'{"type":"ack","id":%b,"channel":%b}' % (request, msgspec.json.encode(channel))
+    return b'{"type":"ack","id":%b,"channel":%b}' % (request, quoted(channel))
 
 
 def parse_port() -> int:

@@ -95,7 +95,7 @@ class Command:
         """
         try:
             arguments = self._arguments.decode(payload)
-        except msgspec.ValidationError as error:
+        except msgspec.DecodeError as error:
             raise wire.bad_request(str(error)) from None
         return self._handler(client, **msgspec.structs.asdict(arguments))
 

@@ -48,8 +48,8 @@ class Router:
                 )
             try:
                 inbound = wire.decode_strictly(payload)
-            except DecodeError as error:
-                lenient = wire.decode_leniently(payload, error)
+            except DecodeError:
+                lenient = wire.decode_leniently(payload)
                 if lenient is None:
                     self._plain_text(client, payload)
                     return None

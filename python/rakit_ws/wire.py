@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from json import JSONDecoder
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, ValidationError
+from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType
 from msgspec.json import Decoder, Encoder
 
 from rakit_ws.codes import ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 MAX_CHANNEL_BYTES = 255
 MAX_ID_CHARS = 64
@@ -34,9 +35,18 @@ _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
+_VALUES = JSONDecoder()
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-encode = Encoder().encode
+
+def _plain(value: object) -> object:
+    """Turn what the encoder does not know, a `Delivered` for one, into what it does."""
+    if isinstance(value, int):
+        return int(value)
+    raise TypeError(f"JSON can't hold a {type(value).__name__}")
+
+
+encode = Encoder(enc_hook=_plain).encode
 """Any JSON-able value as compact JSON in UTF-8. Raises TypeError for what JSON can't hold."""
 
 
@@ -105,36 +115,37 @@ _decode_loose = Decoder(_Loose).decode
 _decode_text = Decoder(str).decode
 
 
-def decode_leniently(received: bytes, error: DecodeError) -> Inbound | None:
+def decode_leniently(received: bytes) -> Inbound | None:
     """
-    Read an object in spite of half a character in it, or a key of the wrong type.
+    Read an object that `decode_strictly` did not take; None for anything but an object.
 
-    `error` is what `decode_strictly` said. Returns None for anything but an object.
+    It may have a key of the wrong type, which need not be one that matters, or half a
+    character in it.
 
     Raises:
         RecursionError: as `decode_strictly`.
 
     """
-    if not isinstance(error, ValidationError):
-        whole = _ESCAPE.sub(_without_half_characters, received)
-        if whole == received:
-            return None
-        received = whole
+    whole = _ESCAPE.sub(_without_half_characters, received)
     try:
-        loose = _decode_loose(received)
+        loose = _decode_loose(whole)
     except DecodeError:
         return None
+    if whole == received:
+        members = {name: bytes(getattr(loose, name)) for name in _Loose.__struct_fields__}
+    else:
+        members = dict(_members(received.decode()))
     return Inbound(
-        event=_text(loose.event),
-        channel=_text(loose.channel),
-        data=loose.data,
-        id=loose.id,
-        to=_text(loose.to),
-        message=loose.message,
-        ping=loose.ping,
-        command=_text(loose.command),
-        client_id=_text(loose.client_id),
-        token=_text(loose.token),
+        event=_text(members.get("event")),
+        channel=_text(members.get("channel")),
+        data=Raw(members.get("data", b"")),
+        id=Raw(members.get("id", b"")),
+        to=_text(members.get("to")),
+        message=Raw(members.get("message", b"")),
+        ping=Raw(members.get("ping", b"")),
+        command=_text(members.get("command")),
+        client_id=_text(members.get("client_id")),
+        token=_text(members.get("token")),
     )
 
 
@@ -142,14 +153,32 @@ def _without_half_characters(escape: re.Match[bytes]) -> bytes:
     return rb"\ufffd" if escape["half"] else escape[0]
 
 
-def _text(raw: Raw) -> str | UnsetType | None:
+def _members(text: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the keys of a JSON object, which is known to be one, and what stands for each."""
+    at = _behind_blanks(text, text.index("{") + 1)
+    while text[at] != "}":
+        key, at = _VALUES.raw_decode(text, at)
+        at = _behind_blanks(text, at)
+        _, end = _VALUES.raw_decode(text, at)
+        yield key, text[at:end].encode()
+        at = _behind_blanks(text, end)
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    while text[at] in " \t\n\r,:":
+        at += 1
+    return at
+
+
+def _text(raw: bytes | None) -> str | UnsetType | None:
     if not raw:
         return UNSET
-    return _decode_text(raw) if _is_string(raw) else None
-
-
-def _is_string(raw: Raw) -> bool:
-    return bytes(raw).startswith(b'"')
+    if not raw.startswith(b'"'):
+        return None
+    try:
+        return _decode_text(raw)
+    except DecodeError:  # half a character: no name of anything has one
+        return None
 
 
 def checked_id(raw: Raw) -> bytes:
@@ -165,7 +194,8 @@ def checked_id(raw: Raw) -> bytes:
     as_it_came = bytes(raw)
     if _INTEGER.fullmatch(as_it_came):
         return as_it_came
-    if _is_string(raw) and len(_decode_text(raw)) <= MAX_ID_CHARS:
+    named = _text(as_it_came)
+    if isinstance(named, str) and len(named) <= MAX_ID_CHARS:
         return as_it_came
     raise bad_request("id must be an integer or a string of at most 64 characters")
 

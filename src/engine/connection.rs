@@ -265,7 +265,7 @@ impl<B: MessageBuffer> Connection<B> {
     /// Queue a Ping.
     pub fn ping(&mut self, now: Millis) {
         self.last_ping = now;
-        self.outbox.append_with(2, |out| encoder::append_frame(out, Opcode::Ping, &[]));
+        self.outbox.push_message(Opcode::Ping, &[]);
     }
 
     /// Answer the handshake with 101. Payloads that were queued meanwhile follow `first`.
@@ -506,8 +506,7 @@ impl<B: MessageBuffer> Connection<B> {
                 return 1;
             }
             Decoded::Ping(payload) if open => {
-                let append = |out: &mut Vec<u8>| encoder::append_frame(out, Opcode::Pong, payload);
-                self.outbox.append_with(2 + payload.len(), append);
+                self.outbox.push_message(Opcode::Pong, payload);
             }
             Decoded::Close(code, reason) if open => {
                 turn.counters.closed += 1;

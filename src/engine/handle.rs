@@ -1,6 +1,6 @@
 //! How the world outside the engine names a connection.
 
-/// A slot and the generation of its tenant.
+/// A slot and the generation of its tenant. No handle is 0: generations begin with 1.
 ///
 /// Slots are used again, generations are not: a stale handle is inert, and never means somebody
 /// else's connection.

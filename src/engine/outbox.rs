@@ -7,8 +7,14 @@ use std::os::fd::BorrowedFd;
 use bytes::Bytes;
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
+use crate::protocol::frame::MAX_HEADER_BYTES;
+use crate::protocol::{Header, Opcode, encoder};
+
 /// From this size on a payload for one peer is better queued by reference than copied.
 pub const SHARE_FROM_BYTES: usize = 4096;
+
+/// The first allocation for copied frames: a handful of small ones.
+const CHUNK_START_BYTES: usize = 512;
 
 /// Where copied frames stop growing one chunk and start the next.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -78,10 +84,24 @@ impl Outbox {
             self.len += own.len() - before;
             return;
         }
-        let mut own = Vec::with_capacity(len);
+        let mut own = Vec::with_capacity(len.max(CHUNK_START_BYTES));
         write(&mut own);
         self.len += own.len();
         self.chunks.push_back(Chunk::Own(own));
+    }
+
+    /// Queue a whole message as one frame; copies it.
+    pub fn push_message(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.append_with(MAX_HEADER_BYTES + payload.len(), |own| {
+            encoder::append_frame(own, opcode, payload);
+        });
+    }
+
+    /// Queue a whole message as one frame; shares its payload with the caller.
+    pub fn push_shared_message(&mut self, opcode: Opcode, payload: Bytes) {
+        let header = Header::unmasked(opcode, payload.len() as u64);
+        self.append_with(MAX_HEADER_BYTES, |own| header.encode(own));
+        self.push_shared(payload);
     }
 
     /// Queue a frame that is shared with others.

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use pyo3::IntoPyObjectExt;
-use pyo3::prelude::*;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 

@@ -8,7 +8,6 @@ from rakit_ws import wire
 from rakit_ws.codes import ErrorCode
 
 if TYPE_CHECKING:
-
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.hub import Hub
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 ID_CHARS = 16
 
+# A handle that the engine never gives: whatever is done with it is done to nobody.
+NOBODY = 0
+
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 # A byte becomes a character modulo 62; the last 8 of 256 would favour some, so they are dropped.
 _FAIR_BYTES = 256 // len(_ALPHABET) * len(_ALPHABET)
@@ -63,10 +66,11 @@ class Hub:
         self.by_id[client.id] = client
 
     def remove(self, handle: int) -> Client | None:
-        """Take out the client with this handle and return it, if it is there."""
+        """Take out the client with this handle and return it, inert, if it is there."""
         client = self.by_handle.pop(handle, None)
         if client is not None:
             del self.by_id[client.id]
+            client.handle = NOBODY
         return client
 
     def clear(self) -> None:

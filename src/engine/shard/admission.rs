@@ -117,7 +117,7 @@ impl<B: MessageBuffer> Shard<B> {
         if let Some(ip) = self.counted_ip(peer.ip()) {
             *self.per_ip.entry(ip).or_default() += 1;
         }
-        self.next_generation = self.next_generation.wrapping_add(1);
+        self.next_generation = self.next_generation.checked_add(1).unwrap_or(1);
         let entry = self.connections.vacant_entry();
         let slot = slot_number(entry.key());
         let handle = Handle::new(slot, self.next_generation);

@@ -4,10 +4,9 @@ use bytes::Bytes;
 
 use crate::engine::connection::{Connection, State};
 use crate::engine::handle::Handle;
-use crate::engine::outbox::Outgoing;
+use crate::engine::outbox::{Outbox, Outgoing, SHARE_FROM_BYTES};
 use crate::engine::topics::Membership;
-use crate::protocol::frame::MAX_HEADER_BYTES;
-use crate::protocol::{CloseCode, Header, MessageBuffer, Opcode, Refusal, encoder};
+use crate::protocol::{CloseCode, MessageBuffer, Opcode, Refusal, encoder};
 
 use super::{Shard, Stage, slot_number};
 
@@ -17,38 +16,30 @@ impl<B: MessageBuffer> Shard<B> {
         if self.connection(handle).is_none_or(|connection| !connection.is_reachable()) {
             return false;
         }
-        let slot = handle.slot();
-        if !self.has_room(slot) {
-            self.close_slow_reader(slot);
-            return false;
-        }
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
-        match payload {
-            Outgoing::Copy(bytes) => {
-                let append = |out: &mut Vec<u8>| encoder::append_frame(out, opcode, bytes);
-                connection.outbox.append_with(MAX_HEADER_BYTES + bytes.len(), append);
-            }
-            Outgoing::Share(bytes) => {
-                let header = Header::unmasked(opcode, bytes.len() as u64);
-                connection.outbox.append_with(MAX_HEADER_BYTES, |out| header.encode(out));
-                connection.outbox.push_shared(bytes);
-            }
-        }
-        self.counters.frames_sent += 1;
-        self.touch(slot);
-        true
+        self.enqueue(handle.slot(), |outbox| match payload {
+            Outgoing::Copy(bytes) => outbox.push_message(opcode, bytes),
+            Outgoing::Share(bytes) => outbox.push_shared_message(opcode, bytes),
+        })
     }
 
     /// Queue a message for every subscriber of `topic`; framed once. Returns how many they are.
     pub fn publish(&mut self, topic: &str, opcode: Opcode, payload: &[u8]) -> usize {
-        let slots = self.topics.subscribers(topic);
-        if slots.is_empty() {
-            return 0;
+        match *self.topics.subscribers(topic) {
+            [] => 0,
+            // Copied behind its neighbours a small frame costs less than as one to be shared
+            // (benches/load.py, mode channel: 1.35 -> 1.21 µs; with 1,000 subscribers it would
+            // cost more, mode fanout: 0.51 -> 0.58 µs).
+            [slot] if payload.len() < SHARE_FROM_BYTES => {
+                usize::from(self.enqueue(slot, |outbox| outbox.push_message(opcode, payload)))
+            }
+            ref slots => {
+                // The list may change while slow readers are closed.
+                let slots = slots.to_vec();
+                let frame = Bytes::from(encoder::frame(opcode, payload));
+                let mut queue = |slot| self.enqueue(slot, |o| o.push_shared(frame.clone()));
+                slots.into_iter().filter(|slot| queue(*slot)).count()
+            }
         }
-        let frame = Bytes::from(encoder::frame(opcode, payload));
-        // The list may change while slow readers are closed.
-        let slots = slots.to_vec();
-        slots.into_iter().filter(|slot| self.enqueue(*slot, &frame)).count()
     }
 
     /// Queue a message for every open connection; framed once. Returns how many they are.
@@ -77,7 +68,7 @@ impl<B: MessageBuffer> Shard<B> {
             if count == most {
                 return (count, Some(slot));
             }
-            count += usize::from(self.enqueue(slot, &frame));
+            count += usize::from(self.enqueue(slot, |o| o.push_shared(frame.clone())));
         }
         (count, None)
     }
@@ -126,8 +117,8 @@ impl<B: MessageBuffer> Shard<B> {
         connection.filter(|c| c.handle() == handle).map_or(0, |c| c.outbox.len())
     }
 
-    /// Queue a frame that is shared with others.
-    fn enqueue(&mut self, slot: u32, frame: &Bytes) -> bool {
+    /// Queue something for a connection, if it is reachable and reads fast enough.
+    fn enqueue(&mut self, slot: u32, push: impl FnOnce(&mut Outbox)) -> bool {
         if !self.has_room(slot) {
             self.close_slow_reader(slot);
             return false;
@@ -136,7 +127,7 @@ impl<B: MessageBuffer> Shard<B> {
         if !connection.is_reachable() {
             return false;
         }
-        connection.outbox.push_shared(frame.clone());
+        push(&mut connection.outbox);
         self.counters.frames_sent += 1;
         self.touch(slot);
         true
