@@ -54,7 +54,8 @@ check-format: $(VENV)/.dev
 check-lint: $(VENV)/.dev
 	$(python) -m ruff check
 
-check-types: $(VENV)/.dev
+# The peers of the benches have types too.
+check-types: $(VENV)/.dev $(VENV)/.bench
 	$(python) -m mypy
 	$(python) -m mypy.stubtest rakit_ws._core --mypy-config-file pyproject.toml
 
@@ -89,7 +90,7 @@ clean:
 # Each is a stamp: what it stands for was done later than its prerequisites changed. maturin
 # builds the native module into python/, and installs the package in editable form with what it
 # needs; cargo then builds only what has changed.
-maturin := VIRTUAL_ENV=$(abspath $(VENV)) $(bin)/maturin develop --release
+maturin := PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(bin)/maturin develop --release
 
 $(VENV)/.native: pyproject.toml $(rust) | $(bin)/maturin
 	$(maturin)
@@ -100,7 +101,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.native
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.native
-	$(maturin) --extras dev,bench
+	$(maturin) --extras bench
 	@touch $@
 
 $(bin)/maturin: | $(python)

@@ -15,7 +15,8 @@ import msgspec.toml
 import pytest
 
 from rakit_ws.cli import main
-from rakit_ws.config import Config, literal, options, value_of
+from rakit_ws.config import Config, options, value_of
+from rakit_ws.options import literal
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("RAKIT_WS_")}
 ADDRESS = re.compile(r"\blistening\b.*\baddress=ws://(?P<host>[\d.]+):(?P<port>\d+)\b")

@@ -7,9 +7,18 @@ import dataclasses
 import msgspec.toml
 import pytest
 
-from rakit_ws import config as configuration
-from rakit_ws.config import Config, Presence, load, options, resolve
+from rakit_ws import layers
+from rakit_ws.config import (
+    Config,
+    Presence,
+    options,
+    options_reference,
+    options_table,
+    value_of,
+)
 from rakit_ws.errors import ConfigError
+from rakit_ws.layers import load, resolve
+from rakit_ws.options import literal
 
 OPTIONS = {option.key: option for option in options()}
 
@@ -272,11 +281,11 @@ def test_a_table_is_laid_over_key_by_key(toml):
 
 
 def test_without_layers_all_is_default():
-    assert resolve() == configuration.Effective(Config(), {})
+    assert resolve() == layers.Effective(Config(), {})
 
 
 def test_a_file_may_set_everything(toml):
-    lines = [f"{option.key} = {configuration.literal(option.default)}\n" for option in options()]
+    lines = [f"{option.key} = {literal(option.default)}\n" for option in options()]
     assert load(file=toml("".join(lines))) == Config()
 
 
@@ -306,7 +315,7 @@ def test_other_environment_variables_do_not_count():
 )  # fmt: skip
 def test_environment_variables_are_read_as_the_type_that_is_due(variable, text, key, value):
     config = load(environ={variable: text})
-    assert configuration.value_of(config, key) == value
+    assert value_of(config, key) == value
 
 
 def test_every_option_has_a_variable_of_its_own():
@@ -315,9 +324,9 @@ def test_every_option_has_a_variable_of_its_own():
 
 def test_default_file_is_the_one_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert configuration.default_file() is None
+    assert layers.default_file() is None
     (tmp_path / "rakit_ws.toml").write_text("port = 7000\n")
-    assert load(file=configuration.default_file()).port == 7000
+    assert load(file=layers.default_file()).port == 7000
 
 
 # --- Mistakes
@@ -456,7 +465,7 @@ def test_every_limit_is_documented():
 
 
 def test_the_table_has_a_line_for_each_option():
-    head, rule, *lines = configuration.options_table().splitlines()
+    head, rule, *lines = options_table().splitlines()
     assert head.count("|") == rule.count("|")
     assert len(lines) == len(options())
     for option, line in zip(options(), lines, strict=True):
@@ -465,7 +474,7 @@ def test_the_table_has_a_line_for_each_option():
 
 
 def test_the_reference_has_a_section_for_each_option():
-    text = configuration.options_reference()
+    text = options_reference()
     assert [line[4:-1] for line in text.splitlines() if line.startswith("## ")] == list(OPTIONS)
     assert "`RAKIT_WS_PRESENCE_MAX_USERS`" in text
 
@@ -475,4 +484,4 @@ def test_the_reference_has_a_section_for_each_option():
 )  # fmt: skip
 def test_literal_is_toml(value):
     expected = list(value) if isinstance(value, tuple) else value
-    assert msgspec.toml.decode(f"x = {configuration.literal(value)}") == {"x": expected}
+    assert msgspec.toml.decode(f"x = {literal(value)}") == {"x": expected}

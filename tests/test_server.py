@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -233,12 +231,17 @@ async def test_server_may_run_again():
 
 async def test_exception_in_the_body_stops_the_server_and_goes_on():
     server = quiet_server(close_timeout=0.2)
-    with pytest.raises(ZeroDivisionError):
+    addresses = []
+
+    async def body():
         async with server:
-            address = server.addresses[0]
-            _ = 1 / 0
+            addresses.extend(server.addresses)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await body()
     with pytest.raises(ConnectionError):
-        await RawClient.open(address)
+        await RawClient.open(addresses[0])
 
 
 async def test_running_server_can_neither_be_entered_nor_configured():
@@ -279,18 +282,21 @@ async def test_serving_needs_a_running_server():
         await quiet_server().serve_forever()
 
 
+def open_descriptors():
+    gc.collect()
+    return len(list(Path("/dev/fd").iterdir()))
+
+
 async def test_stopped_servers_leave_nothing_behind():
     async def run_once():
         async with quiet_server() as server, connected(server) as client:
             await client.fence()
 
     await run_once()
-    gc.collect()
-    before = len(os.listdir("/dev/fd"))
+    before = open_descriptors()
     for _ in range(5):
         await run_once()
-    gc.collect()
-    assert len(os.listdir("/dev/fd")) <= before
+    assert open_descriptors() <= before
 
 
 # --- Settings
@@ -567,27 +573,32 @@ raise SystemExit(server.run())
 """
 
 
-async def test_out_of_descriptors_accepting_pauses_and_the_others_work_on(tmp_path):
-    script = tmp_path / "app.py"
-    script.write_text(textwrap.dedent(EMFILE_APP))
+@contextlib.contextmanager
+def app(directory, source):
+    """Run an application in a process of its own; yield it and the address that it prints."""
+    script = directory / "app.py"
+    script.write_text(source)
     process = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        lines = []
-        while not re.fullmatch(r"127\.0\.0\.1:[0-9]+\n", (lines or [""])[-1]):
-            lines.append(process.stdout.readline())
-            assert lines[-1], lines
-        await meet_the_descriptor_limit(lines[-1].strip())
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
-        assert process.returncode == 0
-        assert "accepting paused" in output
-        assert "accepting resumed" in output
-        assert "Traceback" not in output
+        lines = iter(process.stdout.readline, "")
+        address = next(line for line in lines if re.fullmatch(r"127\.0\.0\.1:[0-9]+\n", line))
+        yield process, address.strip()
     finally:
         process.kill()
         process.communicate()
+
+
+async def test_out_of_descriptors_accepting_pauses_and_the_others_work_on(tmp_path):
+    with app(tmp_path, EMFILE_APP) as (process, address):
+        await meet_the_descriptor_limit(address)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "accepting paused" in output
+    assert "accepting resumed" in output
+    assert "Traceback" not in output
 
 
 async def meet_the_descriptor_limit(address):
@@ -595,16 +606,17 @@ async def meet_the_descriptor_limit(address):
     await member.handshake()
     assert (await member.receive())["type"] == "welcome"
 
-    async def state():
-        return (await member.ask({"command": "state"}))["result"]
+    async def state(pauses):
+        """Ask the server about itself until accepting has paused so often."""
+        while True:
+            state = (await member.ask({"command": "state"}))["result"]
+            if state["accept_pauses"] >= pauses:
+                return state
+            await asyncio.sleep(0.02)
 
     crowd = [await RawClient.open(address) for _ in range(100)]
-    while (begin := await state())["accept_pauses"] < 1:
-        await asyncio.sleep(0.01)
-    rests = 0
-    while (end := await state())["accept_pauses"] < begin["accept_pauses"] + 3:
-        rests += 1
-        await asyncio.sleep(0.05)
+    begin = await state(pauses=1)
+    end = await state(begin["accept_pauses"] + 3)
     assert end["accepted"] < 64
     # Three pauses of 0.25 s: a server that spins would have burnt all of that.
     assert end["cpu_s"] - begin["cpu_s"] < 0.3

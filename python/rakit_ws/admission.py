@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rakit_ws.config import EXTENSIONS, is_origin
+from rakit_ws.config import EXTENSIONS
 from rakit_ws.errors import Refused
+from rakit_ws.options import is_origin
 
 if TYPE_CHECKING:
     from rakit_ws._core import Request

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rakit_ws import config as configuration
-from rakit_ws.config import literal, options, value_of
+from rakit_ws import layers
+from rakit_ws.config import options, value_of
 from rakit_ws.errors import ConfigError, ListenError, UsageError
+from rakit_ws.options import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rakit_ws.config import Effective, Option
+    from rakit_ws.layers import Effective
+    from rakit_ws.options import Option
     from rakit_ws.server import Server
 
 PROGRAM = "rakit-ws"
@@ -152,9 +154,9 @@ def version() -> None:
 def _effective(
     settings: Mapping[str, object], file: str | None, flags: Mapping[str, str | None]
 ) -> Effective:
-    return configuration.resolve(
+    return layers.resolve(
         base=settings,
-        file=configuration.default_file() if file is None else Path(file),
+        file=layers.default_file() if file is None else Path(file),
         environ=os.environ,
         flags=flags,
     )

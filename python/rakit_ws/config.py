@@ -1,288 +1,47 @@
 """
-The configuration: what can be set, to what, and where a value came from.
+The configuration: everything that can be set, and what there is to know about it.
 
-Layers, each over the one before: defaults, the app's own settings (`Server(...)`), a TOML
-file, `RAKIT_WS_…` environment variables, command line flags. Every option carries its
-documentation as data; README's table and `docs/options.md` are made from it.
+Where values come from is the business of `layers.py`. README's table and `docs/options.md`
+are made from what stands here.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from ipaddress import ip_address
 from operator import attrgetter
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar
-
-import msgspec.toml
-
-from rakit_ws.errors import ConfigError
-
-T = TypeVar("T")
-
-FILE_NAME = "rakit_ws.toml"
-VARIABLE_PREFIX = "RAKIT_WS_"
-
-# Counts and sizes fit a C int on every platform. No browser holds a message near 2 GiB as
-# one string, so a larger size is a slip of the finger.
-_LARGEST = 2**31 - 1
-_DAY_S = 86_400.0
-_MAX_SHOWN_CHARS = 80
-
-
-# --- What an option may be set to -----------------------------------------------------------
-
-
-class NotAllowedError(ValueError):
-    """Carries the value, or the one item of a list, that a kind of option does not take."""
-
-    def __init__(self, value: object) -> None:
-        super().__init__(value)
-        self.value = value
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Which values an option takes."""
-
-    allowed: str
-    """What may stand there, in words that complete "allowed: …"."""
-    parse: Callable[[str], object]
-    """From the text of a variable or flag to a value yet to be checked; else ValueError."""
-    check: Callable[[object], object]
-    """To the final type, or NotAllowedError."""
-
-
-def integer(minimum: int, maximum: int = _LARGEST) -> Kind:
-    """Take a whole number; a boolean is none."""
-
-    def check(value: object) -> int:
-        if type(value) is not int or not minimum <= value <= maximum:
-            raise NotAllowedError(value)
-        return value
-
-    return Kind(f"an integer from {minimum} to {maximum}", int, check)
-
-
-def seconds(minimum: float, maximum: float = _DAY_S) -> Kind:
-    """Take a time; neither infinite nor NaN."""
-
-    def check(value: object) -> float:
-        # A boolean is an int to isinstance(), but no time.
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise NotAllowedError(value)
-        if not minimum <= value <= maximum:
-            raise NotAllowedError(value)
-        return float(value)
-
-    return Kind(f"a number of seconds from {minimum:g} to {maximum:g}", float, check)
-
-
-def boolean() -> Kind:
-    """Take true or false; in variables and flags also the words that people use for them."""
-    words = {
-        **dict.fromkeys(("true", "1", "yes", "on"), True),
-        **dict.fromkeys(("false", "0", "no", "off"), False),
-    }
-
-    def check(value: object) -> bool:
-        if not isinstance(value, bool):
-            raise NotAllowedError(value)
-        return value
-
-    allowed = "true or false (in the environment also 1, 0, yes, no, on, off)"
-    return Kind(allowed, lambda text: words.get(text.strip().lower(), text), check)
-
-
-def string(allowed: str, rule: Callable[[str], bool]) -> Kind:
-    """Take a string that `rule` accepts."""
-
-    def check(value: object) -> str:
-        if not isinstance(value, str) or not rule(value):
-            raise NotAllowedError(value)
-        return value
-
-    return Kind(allowed, str, check)
-
-
-def choice(*words: str) -> Kind:
-    """Take one of `words`."""
-    return string(" or ".join(map(literal, words)), words.__contains__)
-
-
-def names(items: str, rule: Callable[[str], bool]) -> Kind:
-    """Take a list of strings that `rule` accepts one by one; comma separated in variables."""
-    item_kind = string(items, rule)
-
-    def check(value: object) -> tuple[object, ...]:
-        if not isinstance(value, (list, tuple)):
-            raise NotAllowedError(value)
-        return tuple(map(item_kind.check, value))
-
-    def parse(joined: str) -> list[str]:
-        return [item.strip() for item in joined.split(",") if item.strip()]
-
-    return Kind(f"a list of {items}", parse, check)
-
-
-def literal(value: object) -> str:
-    """`value` as a TOML file would write it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return "".join(map(_visible, json.dumps(value, ensure_ascii=False)))
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(literal, value)) + "]"
-    return repr(value)
-
-
-def _visible(character: str) -> str:
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
-
-
-# --- The rules for strings ------------------------------------------------------------------
-
-_NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
-_PORT = r"(?::(?P<port>[0-9]{1,5}))?"
-_HOST_HEADER = re.compile(rf"(?:{_NAME}|\[[0-9A-Fa-f:.]+\]){_PORT}")
-_ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*://(?:(?:\*\.)?{_NAME}|\[[0-9A-Fa-f:.]+\]){_PORT}")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 7230 §3.2.6
-
-
-def is_listen_host(text: str) -> bool:
-    """Whether a server can be asked to listen there; names are not resolved here."""
-    if text.startswith("unix:"):
-        return len(text) > len("unix:") and text.isprintable()
-    if ":" in text:
-        return is_address(text)
-    return re.fullmatch(r"[\w-]+(?:\.[\w-]+)*\.?", text) is not None
-
-
-def is_address(text: str) -> bool:
-    """Whether `text` is an IPv4 or IPv6 address, without brackets and port."""
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def is_origin(text: str) -> bool:
-    """Whether `text` is an origin (RFC 6454 §6.1), perhaps with `*.` as its leading labels."""
-    return text == "null" or _has_valid_port(_ORIGIN.fullmatch(text))
-
-
-def is_host_header(text: str) -> bool:
-    """Whether `text` is the value of a Host header (RFC 7230 §5.4)."""
-    return _has_valid_port(_HOST_HEADER.fullmatch(text))
-
-
-def _has_valid_port(match: re.Match[str] | None) -> bool:
-    return match is not None and 1 <= int(match["port"] or 1) <= 65_535
-
-
-def is_request_path(text: str) -> bool:
-    """Whether `text` is empty or the path of a request target, as it comes over the wire."""
-    return text == "" or re.fullmatch(r"/[!-\"$->@-~]*", text) is not None
-
-
-def is_token(text: str) -> bool:
-    """Whether `text` is a token (RFC 7230 §3.2.6), as names of subprotocols are."""
-    return _TOKEN.fullmatch(text) is not None
-
-
-def is_secret(text: str) -> bool:
-    """Whether `text` is empty or can stand in an Authorization header."""
-    return re.fullmatch(r"[!-~]*", text) is not None
-
-
-def is_line(text: str) -> bool:
-    """Whether `text` is something, on one line, without control characters."""
-    return text != "" and text.isprintable()
-
-
-def is_user_column(text: str) -> bool:
-    """Whether presence can send a column `text` beside the two that it always sends."""
-    return text.isidentifier() and text not in {"id", "connected_at"}
-
-
-# --- The options ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Option:
-    """One thing that can be set, and what there is to know about it."""
-
-    key: str
-    """As in TOML; `presence.interval` is `interval` in the table `[presence]`."""
-    default: object
-    kind: Kind
-    about: str
-    unit: str = ""
-    zero: str = ""
-    """What zero, or nothing, means."""
-    cost: str = ""
-    reached: str = ""
-    """What happens when the limit is reached."""
-    precedent: str = ""
-    """Whose defaults the default follows."""
-    secret: bool = False
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return VARIABLE_PREFIX + self.key.upper().replace(".", "_")
-
-    def parsed(self, text: str, source: str) -> object:
-        """Read the value out of the `text` of a variable or flag; else ConfigError."""
-        try:
-            value = self.kind.parse(text)
-        except ValueError:
-            raise self._refusal(text, source) from None
-        return self.checked(value, source)
-
-    def checked(self, value: object, source: str) -> object:
-        """`value` in its final type; ConfigError if it is none that is allowed."""
-        try:
-            return self.kind.check(value)
-        except NotAllowedError as fault:
-            raise self._refusal(fault.value, source) from None
-
-    def _refusal(self, value: object, source: str) -> ConfigError:
-        shown = "the value" if self.secret else literal(value)
-        if len(shown) > _MAX_SHOWN_CHARS:
-            shown = shown[:_MAX_SHOWN_CHARS] + "…"
-        return ConfigError(f"{source}: {self.key}: {shown} is wrong; allowed: {self.kind.allowed}")
-
-
-def option(about: str, kind: Kind, *, default: T, **notes: Any) -> T:
-    """Declare a field of a table of settings; `notes` are the further fields of Option."""
-    declared = Option(key="", default=default, kind=kind, about=about, **notes)
-    # A dataclass field, which type checkers take for its default.
-    return field(default=default, repr=not declared.secret, metadata={"option": declared})
+from typing import TYPE_CHECKING, Literal
+
+from rakit_ws.options import (
+    Option,
+    Table,
+    boolean,
+    choice,
+    declared_in,
+    integer,
+    is_address,
+    is_host_header,
+    is_line,
+    is_listen_host,
+    is_origin,
+    is_request_path,
+    is_secret,
+    is_token,
+    is_user_column,
+    literal,
+    names,
+    option,
+    seconds,
+    string,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Table:
-    """Settings that are right, whoever made them."""
-
-    def __post_init__(self) -> None:
-        for declared in _declared(type(self)):
-            value = declared.checked(getattr(self, declared.key), type(self).__name__)
-            object.__setattr__(self, declared.key, value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Presence(_Table):
+class Presence(Table):
     """The table `[presence]`: who is told of whom, and how much that may cost."""
 
     enabled: bool = option(
@@ -331,7 +90,7 @@ class Presence(_Table):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(_Table):
+class Config(Table):
     """
     Everything that can be set, checked and final.
 
@@ -589,8 +348,8 @@ class Config(_Table):
 EXTENSIONS: frozenset[str] = frozenset()
 """The extensions that exist. permessage-deflate will be the first."""
 
-_TABLES: Mapping[str, type[_Table]] = {"presence": Presence}
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+TABLES: Mapping[str, type[Table]] = {"presence": Presence}
+"""The tables of TOML, by name."""
 
 
 def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
@@ -635,149 +394,6 @@ def _is_loopback(host: str) -> bool:
     return is_address(host) and ip_address(host).is_loopback
 
 
-# --- Where values come from -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Effective:
-    """A configuration, and for each key that some layer set the name of that layer."""
-
-    config: Config
-    sources: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Setting:
-    key: str
-    value: object
-    source: str
-
-
-def load(
-    *,
-    base: Mapping[str, Any] = _NOTHING,
-    file: Path | None = None,
-    environ: Mapping[str, str] = _NOTHING,
-    flags: Mapping[str, str | None] = _NOTHING,
-) -> Config:
-    """Return the configuration of `resolve()`, without the sources."""
-    return resolve(base=base, file=file, environ=environ, flags=flags).config
-
-
-def resolve(
-    *,
-    base: Mapping[str, Any] = _NOTHING,
-    file: Path | None = None,
-    environ: Mapping[str, str] = _NOTHING,
-    flags: Mapping[str, str | None] = _NOTHING,
-) -> Effective:
-    """
-    Lay later layers over earlier ones; return the configuration, and who set what.
-
-    `base` has keys as in TOML, tables as mappings. `file` must exist (see `default_file()`).
-    Of `environ` all that begins with RAKIT_WS_ counts. `flags` are texts by key; None is a
-    flag that was not given.
-
-    Raises:
-        ConfigError: an unknown key or a wrong value in any layer, even where a later layer
-            would win; the file can't be read or is not TOML.
-
-    """
-    values = {declared.key: declared.default for declared in options()}
-    sources: dict[str, str] = {}
-    for layer in (
-        _from_mapping(base, "Server(...)"),
-        _from_file(file) if file else (),
-        _from_environ(environ),
-        _from_flags(flags),
-    ):
-        for setting in layer:
-            values[setting.key] = setting.value
-            sources[setting.key] = setting.source
-    return Effective(_built(values), sources)
-
-
-def default_file() -> Path | None:
-    """`rakit_ws.toml` of the working directory, if there is one."""
-    path = Path(FILE_NAME)
-    return path if path.exists() else None
-
-
-def _from_mapping(settings: Mapping[str, Any], source: str) -> Iterator[_Setting]:
-    for key, value in _flattened(settings, source):
-        yield _Setting(key, _known(key, source).checked(value, source), source)
-
-
-def _from_file(path: Path) -> Iterator[_Setting]:
-    return _from_mapping(_toml(path), str(path))
-
-
-def _from_environ(environ: Mapping[str, str]) -> Iterator[_Setting]:
-    by_variable = {declared.variable: declared for declared in options()}
-    for name in sorted(name for name in environ if name.startswith(VARIABLE_PREFIX)):
-        declared = by_variable.get(name)
-        if declared is None:
-            raise ConfigError(
-                f"{name}: unknown environment variable; the nearest known one is "
-                f"{_nearest(name, by_variable)}"
-            )
-        yield _Setting(declared.key, declared.parsed(environ[name], name), name)
-
-
-def _from_flags(flags: Mapping[str, str | None]) -> Iterator[_Setting]:
-    for key, text in flags.items():
-        if text is not None:
-            source = "--" + key.replace("_", "-")
-            yield _Setting(key, _known(key, source).parsed(text, source), source)
-
-
-def _flattened(settings: Mapping[str, Any], source: str) -> Iterator[tuple[str, object]]:
-    for key, value in settings.items():
-        if key not in _TABLES:
-            yield key, value
-        elif isinstance(value, Mapping):
-            yield from ((f"{key}.{inner}", item) for inner, item in value.items())
-        else:
-            raise ConfigError(f"{source}: {key}: {literal(value)} is wrong; allowed: a table")
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return msgspec.toml.decode(path.read_text("utf-8-sig"), type=dict[str, Any])
-    except OSError as fault:
-        raise ConfigError(f"{path}: can't be read: {fault.strerror}") from None
-    # Faults of syntax say their line. ValueError: not UTF-8, an integer of 5,000 digits.
-    except (msgspec.DecodeError, ValueError) as fault:
-        raise ConfigError(f"{path}: not TOML: {fault}") from None
-
-
-def _built(values: Mapping[str, object]) -> Config:
-    arguments: dict[str, Any] = {key: value for key, value in values.items() if "." not in key}
-    for name, table in _TABLES.items():
-        inner = {item.name: values[f"{name}.{item.name}"] for item in fields(table)}
-        arguments[name] = table(**inner)
-    return Config(**arguments)
-
-
-def _known(key: str, source: str) -> Option:
-    by_key = {declared.key: declared for declared in options()}
-    if key not in by_key:
-        nearest = _nearest(key, [*by_key, *_TABLES])
-        raise ConfigError(
-            f"{source}: unknown key {literal(key)}; the nearest known one is {nearest}"
-        )
-    return by_key[key]
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    candidates = list(known)
-    # In TOML a key below a table's header belongs to the table: `presence.port` means `port`.
-    inner = name.rpartition(".")[2]
-    if inner in candidates:
-        return inner
-    return difflib.get_close_matches(name, candidates, n=1, cutoff=0.0)[0]
-
-
 # --- The documentation ----------------------------------------------------------------------
 
 
@@ -786,18 +402,10 @@ def options() -> tuple[Option, ...]:
     """All options, in the order in which they are declared, with dotted keys."""
     inner = (
         replace(declared, key=f"{name}.{declared.key}")
-        for name, table in _TABLES.items()
-        for declared in _declared(table)
+        for name, table in TABLES.items()
+        for declared in declared_in(table)
     )
-    return (*_declared(Config), *inner)
-
-
-def _declared(table: type[_Table]) -> tuple[Option, ...]:
-    return tuple(
-        replace(item.metadata["option"], key=item.name)
-        for item in fields(table)
-        if "option" in item.metadata
-    )
+    return (*declared_in(Config), *inner)
 
 
 def value_of(config: Config, key: str) -> object:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import resource
 import signal
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from pathlib import Path
@@ -17,15 +15,17 @@ from rakit_ws import log as logs
 from rakit_ws import wire
 from rakit_ws.codes import CloseCode
 from rakit_ws.commands import Command
-from rakit_ws.config import Config, load
 from rakit_ws.errors import UsageError
 from rakit_ws.hub.events import Hooks
+from rakit_ws.layers import load
 from rakit_ws.log import log
+from rakit_ws.process import keep_freed_memory, raise_descriptor_limit
 from rakit_ws.running import Running
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from rakit_ws.config import Config
     from rakit_ws.hub.client import Client
 
 HookT = TypeVar("HookT", bound=Callable[..., Any])
@@ -149,8 +149,9 @@ class Server:
         """
         Run until SIGINT, SIGTERM or `stop`; return the exit code: 0, or 1 after a crash.
 
-        Sets up the log as configured, raises the descriptor limit as far as it goes, and runs
-        a loop of its own, of the kind that `loop` says. A second signal ends it at once.
+        Sets up the log as configured, raises the descriptor limit as far as it goes, lets the
+        allocator keep 16 MiB, and runs a loop of its own, of the kind that `loop` says. A
+        second signal ends it at once.
 
         Raises:
             ListenError: the address is taken, forbidden or cannot be resolved.
@@ -158,7 +159,8 @@ class Server:
 
         """
         logs.configure(self.config)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
+        keep_freed_memory()
         if self.config.loop == "uvloop":
             import uvloop
 
@@ -307,11 +309,3 @@ class Server:
 async def _awaited(pending: Awaitable[None] | None) -> None:
     if pending is not None:
         await pending
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        # macOS reports no hard limit and takes none beyond its own: then the soft one stays.
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
