@@ -38,8 +38,10 @@ run: $(VENV)/.native
 
 test: test-rust test-python
 
+# The second time with the poller of systems without epoll, which Linux can run too.
 test-rust:
 	$(CARGO) test $(pure)
+	RUSTFLAGS="$$RUSTFLAGS --cfg rakit_ws_portable_poller" $(CARGO) test $(pure)
 
 test-python: $(VENV)/.dev
 	$(python) -m pytest $(TESTS)

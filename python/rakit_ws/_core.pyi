@@ -9,6 +9,29 @@ from typing import Any, Final, final
 
 from typing_extensions import Buffer, Self
 
+__all__ = [
+    "ABANDONED",
+    "ACCEPT_PAUSED",
+    "ACCEPT_RESUMED",
+    "BINARY",
+    "CLOSED",
+    "IDLE",
+    "REFUSED",
+    "REQUESTED",
+    "TEXT",
+    "Close",
+    "Engine",
+    "Failed",
+    "FrameDecoder",
+    "Message",
+    "Ping",
+    "Pong",
+    "Request",
+    "__version__",
+    "apply_mask",
+    "encode_frame",
+]
+
 __version__: Final[str]
 
 TEXT: Final[int]
@@ -264,7 +287,7 @@ class Engine:
         handle: int,
         *,
         subprotocol: str | None = None,
-        headers: Sequence[tuple[str, str]] = (),
+        headers: Sequence[tuple[str, str]] | None = None,
         first: bytes | None = None,
     ) -> bool:
         """
@@ -277,7 +300,12 @@ class Engine:
         """
 
     def reject(
-        self, handle: int, status: int, reason: str, *, headers: Sequence[tuple[str, str]] = ()
+        self,
+        handle: int,
+        status: int,
+        reason: str,
+        *,
+        headers: Sequence[tuple[str, str]] | None = None,
     ) -> bool:
         """
         Refuse an undecided connection; tell whether it was still there.
@@ -286,10 +314,11 @@ class Engine:
             UsageError: a status outside 400 to 599, a header that would break the response.
         """
 
-    def send(self, handle: int, payload: bytes, opcode: int = 1) -> bool:
+    def send(self, handle: int, payload: bytes, opcode: int | None = None) -> bool:
         """
         Queue a message; False if the client is gone, or was closed now as a slow reader.
 
+        Opcode 1 or None is text, 2 binary.
         From 4 KiB on the bytes are not copied but kept until they are sent.
 
         Raises:

@@ -8,7 +8,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
 use crate::engine::{
     Closed, Event, Handle, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard, Side,
@@ -161,17 +161,17 @@ impl Engine {
         self.shard.next_deadline().map(|at| seconds(at.saturating_sub(now)))
     }
 
-    #[pyo3(signature = (handle, *, subprotocol = None, headers = Vec::new(), first = None))]
+    #[pyo3(signature = (handle, *, subprotocol = None, headers = None, first = None))]
     #[allow(clippy::needless_pass_by_value)] // What PyO3 extracts is owned.
     fn accept(
         &mut self,
         py: Python<'_>,
         handle: u64,
         subprotocol: Option<&str>,
-        headers: Vec<(String, String)>,
+        headers: Option<Vec<(String, String)>>,
         first: Option<&[u8]>,
     ) -> PyResult<bool> {
-        let headers = header_lines(&headers)?;
+        let headers = header_lines(headers.as_deref())?;
         if let Some(name) = subprotocol {
             HeaderLine::new("Sec-WebSocket-Protocol", name)?;
         }
@@ -180,33 +180,30 @@ impl Engine {
         Ok(done)
     }
 
-    #[pyo3(signature = (handle, status, reason, *, headers = Vec::new()))]
+    #[pyo3(signature = (handle, status, reason, *, headers = None))]
     #[allow(clippy::needless_pass_by_value)] // What PyO3 extracts is owned.
     fn reject(
         &mut self,
         py: Python<'_>,
         handle: u64,
-        status: u16,
+        status: &Bound<'_, PyInt>,
         reason: &str,
-        headers: Vec<(String, String)>,
+        headers: Option<Vec<(String, String)>>,
     ) -> PyResult<bool> {
-        if !(400..600).contains(&status) {
-            return Err(UsageError::new_err(format!("status must be 400 to 599, not {status}")));
-        }
-        let headers = header_lines(&headers)?;
-        let refusal = Refusal::new(status, reason);
+        let headers = header_lines(headers.as_deref())?;
+        let refusal = Refusal::new(refusal_status(status)?, reason);
         let done = self.shard.reject(Handle::from_bits(handle), &refusal, &headers);
         self.request_flush(py)?;
         Ok(done)
     }
 
-    #[pyo3(signature = (handle, payload, opcode = TEXT))]
+    #[pyo3(signature = (handle, payload, opcode = None))]
     fn send(
         &mut self,
         py: Python<'_>,
         handle: u64,
         payload: &Bound<'_, PyBytes>,
-        opcode: u8,
+        opcode: Option<&Bound<'_, PyInt>>,
     ) -> PyResult<bool> {
         let opcode = data_opcode(opcode)?;
         let bytes = payload.as_bytes();
@@ -278,14 +275,25 @@ impl Engine {
     }
 
     #[pyo3(signature = (handle, code, reason = ""))]
-    fn close(&mut self, py: Python<'_>, handle: u64, code: u16, reason: &str) -> PyResult<bool> {
+    fn close(
+        &mut self,
+        py: Python<'_>,
+        handle: u64,
+        code: &Bound<'_, PyInt>,
+        reason: &str,
+    ) -> PyResult<bool> {
         let done = self.shard.close(Handle::from_bits(handle), close_code(code)?, reason);
         self.request_flush(py)?;
         Ok(done)
     }
 
     #[pyo3(signature = (code, reason = ""))]
-    fn close_all(&mut self, py: Python<'_>, code: u16, reason: &str) -> PyResult<usize> {
+    fn close_all(
+        &mut self,
+        py: Python<'_>,
+        code: &Bound<'_, PyInt>,
+        reason: &str,
+    ) -> PyResult<usize> {
         let count = self.shard.close_all(close_code(code)?, reason);
         self.request_flush(py)?;
         Ok(count)
@@ -396,21 +404,31 @@ fn name_of(side: Side) -> &'static str {
     }
 }
 
-fn data_opcode(opcode: u8) -> PyResult<Opcode> {
-    match opcode {
-        TEXT => Ok(Opcode::Text),
-        BINARY => Ok(Opcode::Binary),
-        other => Err(UsageError::new_err(format!("opcode must be 1 or 2, not {other}"))),
+fn data_opcode(opcode: Option<&Bound<'_, PyInt>>) -> PyResult<Opcode> {
+    let Some(opcode) = opcode else { return Ok(Opcode::Text) };
+    match opcode.extract() {
+        Ok(TEXT) => Ok(Opcode::Text),
+        Ok(BINARY) => Ok(Opcode::Binary),
+        _ => Err(UsageError::new_err(format!("opcode must be 1 or 2, not {opcode}"))),
     }
 }
 
-fn close_code(code: u16) -> PyResult<CloseCode> {
+fn close_code(code: &Bound<'_, PyInt>) -> PyResult<CloseCode> {
     let wrong = || UsageError::new_err(format!("{code} must not be in a Close frame"));
-    CloseCode::on_wire(code).ok_or_else(wrong)
+    code.extract().ok().and_then(CloseCode::on_wire).ok_or_else(wrong)
 }
 
-fn header_lines(headers: &[(String, String)]) -> PyResult<Vec<HeaderLine>> {
-    headers.iter().map(|(name, value)| Ok(HeaderLine::new(name, value)?)).collect()
+fn refusal_status(status: &Bound<'_, PyInt>) -> PyResult<u16> {
+    let wrong = || UsageError::new_err(format!("status must be 400 to 599, not {status}"));
+    status.extract().ok().filter(|status| (400..600).contains(status)).ok_or_else(wrong)
+}
+
+fn header_lines(headers: Option<&[(String, String)]>) -> PyResult<Vec<HeaderLine>> {
+    headers
+        .unwrap_or_default()
+        .iter()
+        .map(|(name, value)| Ok(HeaderLine::new(name, value)?))
+        .collect()
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Checked just before.

@@ -119,7 +119,7 @@ pub struct FrameDecoder {
 #[pymethods]
 impl FrameDecoder {
     #[new]
-    #[pyo3(signature = (*, max_message_bytes = 1 << 20, role = "server"))]
+    #[pyo3(signature = (*, max_message_bytes = 1_048_576, role = "server"))]
     fn new(max_message_bytes: u64, role: &str) -> PyResult<Self> {
         let role = match role {
             "server" => Role::Server,
