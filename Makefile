@@ -22,13 +22,14 @@ rust := $(shell find src -name '*.rs') $(wildcard Cargo.toml Cargo.lock build.rs
 pure := --no-default-features
 
 .PHONY: help run test test-rust test-python check check-format check-lint check-types check-floors \
-	check-rust coverage bench format clean
+	check-rust coverage bench docs format clean
 
 help:
 	@echo 'make run      build what is needed and start the server (ARGS="--port 7000")'
 	@echo 'make test     build what is needed and run the tests of both languages'
 	@echo 'make check    format, lint, types, floors, stub test'
 	@echo 'make bench    a short form of the benches'
+	@echo 'make docs     write the generated parts of README and docs/ anew'
 	@echo 'make format   format the code of both languages'
 	@echo 'make coverage what the Python tests reach'
 	@echo 'make clean    remove everything that was built'
@@ -75,6 +76,9 @@ coverage: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(python) benches/decode.py --quick
 	$(python) benches/load.py --quick
+
+docs: $(VENV)/.dev
+	$(python) tests/test_readme.py
 
 format: $(VENV)/.dev
 	$(python) -m ruff format

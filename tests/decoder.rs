@@ -1,5 +1,7 @@
 //! The decoder against the shared vectors, and its properties.
 #![allow(missing_docs)]
+// A test may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use proptest::prelude::*;
 use rakit_ws_core::protocol::{

@@ -1,5 +1,7 @@
 //! A shard against plain sockets, with a clock that only the test moves.
 #![allow(missing_docs)]
+// A test may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -258,7 +258,11 @@ async def test_handshake_under_way_is_503_when_the_server_stops(make_server, dia
 async def test_peers_that_never_answer_do_not_keep_the_server(make_server, connect):
     async with make_server(close_timeout=0.1) as server:
         client = await connect(server)
+        member = server.clients[client.id]
     assert (await client.receive_close())[0] == 1001
+    assert await client.at_end()
+    # Not because nobody holds the engine any more.
+    assert not member.send(1)
 
 
 # --- 1002: protocol errors (RFC 6455 §5)

@@ -505,7 +505,7 @@ async def test_send_hook_sees_every_delivery(make_server, serve, connect, hook):
     server.send(one.id, 1)
     member.send_frame(2, b"\x00")
     member.send_frame(1, b"{}")
-    sent = server.counters["frames_sent"]
+    sent = server.counters["messages_sent"]
     await until(lambda: len(seen) >= sent)
     assert len(seen) == sent + 2  # the welcomes, which the engine does not count
     for client in (one, two):

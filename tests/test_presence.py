@@ -56,12 +56,19 @@ class Timer:
 
 
 @dataclass
+class User:
+    """As much of a user as presence looks at here."""
+
+    email: str
+
+
+@dataclass
 class Member:
     """As much of a client as presence looks at."""
 
     id: str
     name: str = "Guest"
-    email: str | None = None
+    user: object = None
     connected_at: int = 0
 
 
@@ -136,7 +143,7 @@ def ids(presence):
 
 def test_presence_is_written_as_in_the_protocol():
     scene = Scene(interval=0)
-    member = Member("ABC", "Nama User", "user@example.com", 1234567890)
+    member = Member("ABC", "Nama User", User("user@example.com"), 1234567890)
     scene.presence.join(member)
     scene.clock.advance(0)
     (delivery,) = scene.house.deliveries
@@ -178,7 +185,7 @@ def test_guest_has_a_name_and_no_email():
 )
 def test_fields_say_which_columns_go_out(fields, shown):
     scene = Scene(interval=0, fields=fields)
-    scene.presence.join(Member("a", "N", "e@x", 7))
+    scene.presence.join(Member("a", "N", User("e@x"), 7))
     (presence,) = scene.told_after(0)
     assert list(presence["users"][0].items()) == [
         ("id", "a"),

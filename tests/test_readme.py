@@ -38,9 +38,8 @@ from rakit_ws.hub.events import EVENTS
 ROOT = Path(__file__).parent.parent
 READMES = [ROOT / "README.md", ROOT / "README.id.md"]
 PAGES = [
-    *ROOT.glob("*.md"),
-    *(page for name in ("docs", "benches", "examples", "tests") for page in ROOT.glob(f"{name}/**/*.md")),
-]  # fmt: skip
+    page for name in (".", "docs", "benches", "examples") for page in (ROOT / name).glob("*.md")
+]
 
 # Neither settings of the server nor a proxy, which loopback must not go through.
 ENVIRONMENT = {
@@ -235,6 +234,9 @@ class Walk:
         if HEAVY.match(command):
             return
         if not shutil.which(words[0]) and words[0] != "python":
+            assert os.environ.get("CI") != "true", (
+                f"there is no {words[0]}, and in CI there must be"
+            )
             self.missing.add(words[0])
             self._printed = None
             return
@@ -266,12 +268,11 @@ class Walk:
         assert listens(port, process), Path(log.name).read_text()
 
     def _stop_servers(self):
-        for process in self._servers:
+        servers, self._servers = self._servers, []
+        for process in servers:
             process.send_signal(signal.SIGINT)
-        for process in self._servers:
-            # A loop of one's own leaves it to Python what Ctrl-C means.
-            assert process.wait(TIMEOUT_S) in (0, -signal.SIGINT)
-        self._servers = []
+        # A loop of one's own leaves it to Python what Ctrl-C means.
+        assert {exit_code(process) for process in servers} <= {0, -signal.SIGINT}
 
     def _output(self, words):
         finished = subprocess.run(
@@ -333,6 +334,16 @@ class Walk:
         if self._console:
             self._console.end()
             self._console = None
+
+
+def exit_code(process):
+    """Wait for the end of a process; None for one that had to be killed."""
+    try:
+        return process.wait(TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return None
 
 
 def messages(client, wanted):
@@ -446,6 +457,14 @@ def serve_with_make():
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_targets_of_make_exist(path):
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    named = re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text("utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
+    assert set(named) <= set(targets)
 
 
 # --- The pages of docs/ -----------------------------------------------------------------------

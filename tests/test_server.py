@@ -98,6 +98,21 @@ def test_async_hooks_and_commands_run(run):
     run(main())
 
 
+def test_what_code_sends_goes_out_at_once_though_nothing_else_happens(run):
+    async def main():
+        async with quiet_server() as server, connected(server, 2) as (one, two):
+            # The engine is not looked at any more unless a socket is ready.
+            server._running._timer.cancel()
+            server.broadcast(1)
+            server.send(one.id, 2)
+            assert [(await one.receive())["message"] for _ in range(2)] == [1, 2]
+            assert (await two.receive())["message"] == 1
+            server.disconnect(two.id)
+            assert (await two.receive_close())[0] == 4000
+
+    run(main())
+
+
 def test_other_threads_reach_the_server(run):
     async def main():
         async with quiet_server() as server, connected(server) as client:

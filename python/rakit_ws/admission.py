@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 # Set by proxies: a request with one of these has come through somebody else.
-_FORWARDING_HEADERS = ("forwarded", "x-forwarded-for")
+_FORWARDING_HEADERS = (
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+)
 
 
 @dataclass(frozen=True)

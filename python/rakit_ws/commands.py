@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import inspect
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -33,6 +34,7 @@ class Access:
 
     def __init__(self, config: Config, *, is_loopback_only: bool) -> None:
         self._token = config.operator_token.encode()
+        self._operators = frozenset(config.operators)
         self.mode: str = config.command_access
         if self.mode == "auto":
             self.mode = "direct" if is_loopback_only else "operators"
@@ -54,7 +56,14 @@ class Access:
             return mode == "everyone"
         if special is None and client.may_command:
             return True
-        return client.is_operator
+        return client.is_operator or self._lists(client)
+
+    def _lists(self, client: Client) -> bool:
+        """Tell whether the client's user is one of `operators`, by id or e-mail address."""
+        if client.user is None:
+            return False
+        names = (str(getattr(client.user, "id", "")), client.email)
+        return not self._operators.isdisjoint(names)
 
     def is_token(self, token: str) -> bool:
         """Tell, in constant time, whether this is the operator token. There may be none."""
@@ -105,7 +114,10 @@ def _arguments_of(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct
     if not callable(handler):
         raise UsageError(f"the handler of command {name!r} is not callable")
     fields: list[Any] = []
-    parameters = list(_signature(handler).parameters.values())[1:]
+    parameters = list(_signature(handler).parameters.values())
+    if not parameters:
+        raise UsageError(f"the handler of command {name!r} must take the client first")
+    del parameters[0]
     hints = _types_of(name, handler, parameters)
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
@@ -117,7 +129,10 @@ def _arguments_of(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct
         fields.append(
             (parameter.name, kind, parameter.default) if has_default else (parameter.name, kind)
         )
-    return msgspec.defstruct(f"{name}_arguments", fields, kw_only=True)
+    try:
+        return msgspec.defstruct("Arguments", fields, kw_only=True)
+    except TypeError as error:  # a default that could be changed, a type without JSON
+        raise UsageError(f"command {name!r}: {error}") from None
 
 
 def _signature(handler: Callable[..., Any]) -> inspect.Signature:
@@ -204,6 +219,7 @@ class Commands:
 
         """
         if not self._access.is_token(token):
+            log.limited(logging.WARNING, "operator token refused", id=client.id)
             raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "this token is not valid")
         client.is_operator = True
         log.info("operator authenticated", id=client.id)
@@ -219,6 +235,8 @@ class Commands:
         return 1
 
     def _tell_presence(self, _inbound: Inbound) -> int:
+        if not self._presence.is_enabled:
+            return 0
         self._presence.changed()
         return len(self._hub.by_handle)
 

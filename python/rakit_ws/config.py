@@ -81,7 +81,7 @@ class Presence(Table):
         precedent="a fifteenth of a gigabit link",
     )
     fields: tuple[str, ...] = option(
-        "columns of the user that everybody may see",
+        "attributes of `client.user` that everybody may see; a guest has only a name",
         names("column names, without id and connected_at, which always go", is_user_column),
         default=("name", "email"),
         zero="only `id` and `connected_at` go out",
@@ -244,7 +244,7 @@ class Config(Table):
             is_origin,
         ),
         default=(),
-        zero="any origin, but with a session cookie only the request's own host",
+        zero="any origin",
     )
     allowed_hosts: tuple[str, ...] = option(
         "the only values of Host accepted (else 400)",
@@ -272,7 +272,7 @@ class Config(Table):
         default="auto",
     )
     operators: tuple[str, ...] = option(
-        "users who may give commands, by id or e-mail",
+        "users who may give commands, by the `id` or `email` of the `client.user` that a hook set",
         names("user ids or e-mail addresses, as strings", is_line),
         default=(),
         zero="no user; the token still works",
@@ -323,7 +323,7 @@ class Config(Table):
         "the least severe events that are logged: `debug`, `info`, `warning`, `error`",
         choice("debug", "info", "warning", "error"),
         default="info",
-        cost="debug shows payloads, and costs more than handling them",
+        cost="debug tells of every message, and costs more than handling it",
     )
     loop: Literal["uvloop", "asyncio"] = option(
         "the event loop that `run` starts: `uvloop` or `asyncio`",

@@ -109,6 +109,7 @@ class Running:
         rejects = config.plain_text == "reject"
         router = Router(self.hub, channels, commands, rejects_plain_text=rejects)
         self._inbox = Inbox(self.hub, self._hooks, router, self.tasks.run)
+        self._receive = self._receive_and_log if log.wants_debug else self._inbox.receive
         self.engine.notify_when_queued(self._flush_soon)
         self.loop.add_reader(self.engine.fileno(), self._on_ready)
         self._on_timer()
@@ -149,6 +150,15 @@ class Running:
         await self.tasks.finish(max(0.0, deadline - self.loop.time()))
         log.info("stopped", aborted=self.engine.connection_count)
 
+    async def within_close_timeout(self, what: str, pending: Awaitable[None] | None) -> None:
+        """Await something that must not hold up the end."""
+        if pending is None:
+            return
+        try:
+            await asyncio.wait_for(pending, self._config.close_timeout)
+        except asyncio.TimeoutError:
+            log.warning("cut short", what=what, close_timeout=self._config.close_timeout)
+
     def abort(self) -> None:
         """End every connection and task that is still there. Does not wait."""
         if self._timer is not None:
@@ -181,7 +191,7 @@ class Running:
             self._crash(error)
             return
         clients = self.hub.by_handle
-        receive = self._inbox.receive
+        receive = self._receive
         try:
             for kind, handle, content in events:
                 if kind <= _core.BINARY:
@@ -193,6 +203,11 @@ class Running:
             self.engine.flush()
         if self.is_stopping and not self.engine.connection_count:
             self._drained.set()
+
+    def _receive_and_log(self, client: Client, opcode: int, payload: bytes) -> None:
+        # Not the payload: it may hold an operator's token.
+        log.debug("message received", id=client.id, opcode=opcode, bytes=len(payload))
+        self._inbox.receive(client, opcode, payload)
 
     def _on_event_guarded(self, kind: int, handle: int, content: Any) -> None:
         try:
@@ -252,7 +267,8 @@ class Running:
             self.hub.show_sent((client,), first)
         self.presence.join(client)
         if log.wants_info:
-            log.info("client connected", id=client.id, user=client.user, peer=client.request.peer)
+            user = getattr(client.user, "id", None)
+            log.info("client connected", id=client.id, user=user, peer=client.request.peer)
 
     def _refuse(self, handle: int, request: Request, refused: Refused) -> None:
         if self.engine.reject(handle, refused.status, refused.reason):

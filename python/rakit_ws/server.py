@@ -211,7 +211,7 @@ class Server:
         running = self._require_running()
         try:
             await running.shut_down()
-            await _awaited(self._hooks.notify("stop", self))
+            await running.within_close_timeout("stop hook", self._hooks.notify("stop", self))
         finally:
             running.abort()
             self._exit_code = 0 if running.crashed is None else 1

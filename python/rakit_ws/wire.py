@@ -35,7 +35,8 @@ _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
-_VALUES = JSONDecoder()
+# Only where a value ends counts here, not what it is.
+_VALUES = JSONDecoder(parse_int=str, parse_float=str)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 

@@ -111,7 +111,8 @@ impl Closed {
         Self { code, reason: reason.to_owned(), side: Side::Server }
     }
 
-    fn lost() -> Self {
+    /// TCP has ended.
+    pub fn lost() -> Self {
         Self { code: CloseCode::ABNORMAL, reason: String::new(), side: Side::Lost }
     }
 

@@ -44,8 +44,8 @@ counters! {
     messages_received,
     /// Payload bytes of those.
     message_bytes_received,
-    /// Frames queued to be sent, one for each recipient.
-    frames_sent,
+    /// Messages queued, one for each recipient; not what the engine says by itself.
+    messages_sent,
     /// Bytes written to sockets.
     bytes_sent,
     /// Pings sent.

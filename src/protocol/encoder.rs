@@ -45,6 +45,9 @@ mod tests {
         assert_eq!(any_frame(true, Opcode::Continuation, None, b"lo"), b"\x80\x02lo");
         assert_eq!(frame(Opcode::Ping, b"Hello"), b"\x89\x05Hello");
         assert_eq!(frame(Opcode::Binary, &[0; 256])[..4], [0x82, 0x7E, 0x01, 0x00]);
-        assert_eq!(frame(Opcode::Binary, &[0; 65536])[..10], [0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(
+            frame(Opcode::Binary, &vec![0; 65536])[..10],
+            [0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0]
+        );
     }
 }

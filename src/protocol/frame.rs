@@ -218,8 +218,8 @@ mod tests {
             assert!(Prefix::parse(0x80 | opcode, 0x80).is_err());
         }
         assert!(Prefix::parse(0x09, 0x80).is_err(), "fragmented ping");
-        assert!(Prefix::parse(0x89, 0x80 | 126).is_err(), "long ping");
-        assert!(Prefix::parse(0x89, 0x80 | 125).is_ok());
+        assert!(Prefix::parse(0x89, 0x80 | 0x7E).is_err(), "long ping");
+        assert!(Prefix::parse(0x89, 0x80 | 0x7D).is_ok());
     }
 
     #[test]

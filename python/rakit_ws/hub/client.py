@@ -53,7 +53,10 @@ class Client:
     subprotocol: str | None
     """The subprotocol that was agreed on."""
     user: Any
-    """The user of the web application; None: a guest."""
+    """
+    Who it is; None: a guest. A `connect` hook may set it: any object with the attributes `id`,
+    `name` and `email` (str or None), and what else `presence.fields` names.
+    """
     is_operator: bool
     """Whether it presented the operator token."""
     may_command: bool
@@ -91,12 +94,12 @@ class Client:
     @property
     def name(self) -> str:
         """The user's name, or "Guest"."""
-        return GUEST if self.user is None else str(self.user.name)
+        return str(getattr(self.user, "name", GUEST))
 
     @property
     def email(self) -> str | None:
         """The user's e-mail address; None for a guest."""
-        return None if self.user is None else self.user.email
+        return getattr(self.user, "email", None)
 
     @property
     def path(self) -> str:

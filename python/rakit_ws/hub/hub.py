@@ -44,6 +44,7 @@ class Hub:
         self.by_id: dict[str, Client] = {}
         self._hooks = hooks
         self._run_later = run_later
+        self._is_showing = False
         # Hooks are added before the server runs: without one, nothing stands in between.
         self.publish: Callable[[str, bytes], int] = (
             self._publish_and_show if hooks.send else engine.publish
@@ -106,10 +107,16 @@ class Hub:
         self, clients: Iterable[Client], payload: bytes, opcode: int = Opcode.TEXT
     ) -> None:
         """Tell the `send` hooks. One call for each recipient: the price of having such a hook."""
-        for client in clients:
-            pending = self._hooks.notify("send", client, opcode, payload)
-            if pending is not None:
-                self._run_later(pending)
+        if self._is_showing:
+            return  # what a `send` hook sends itself, or it would go on for ever
+        self._is_showing = True
+        try:
+            for client in clients:
+                pending = self._hooks.notify("send", client, opcode, payload)
+                if pending is not None:
+                    self._run_later(pending)
+        finally:
+            self._is_showing = False
 
     @property
     def shows_sent(self) -> bool:

@@ -53,7 +53,7 @@ class Presence:
         self._hub = hub
         self._settings = settings
         self._clock = clock
-        self._is_enabled = settings.enabled
+        self.is_enabled = settings.enabled
         self._entries: dict[str, bytes] = {}
         self._timer: Timer | None = None
         self._has_changed = False
@@ -74,7 +74,7 @@ class Presence:
 
     def changed(self) -> None:
         """Let a fresh presence go out soon."""
-        if not self._is_enabled:
+        if not self.is_enabled:
             return
         self._has_changed = True
         if self._timer is None:
@@ -86,7 +86,7 @@ class Presence:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._is_enabled = False
+        self.is_enabled = False
 
     def message(self) -> bytes:
         """Make the message as it would be sent now: the newest clients, oldest first."""
@@ -134,5 +134,7 @@ class Presence:
 
 def _shown(client: Client, fields: tuple[str, ...]) -> dict[str, object]:
     """Return what presence tells of a client's user; a guest has only a name."""
-    known = {"name": client.name, "email": client.email}
-    return {field: known.get(field) for field in fields}
+    shown = {field: getattr(client.user, field, None) for field in fields}
+    if "name" in shown:
+        shown["name"] = client.name
+    return shown

@@ -128,7 +128,7 @@ impl<B: MessageBuffer> Shard<B> {
             return false;
         }
         push(&mut connection.outbox);
-        self.counters.frames_sent += 1;
+        self.counters.messages_sent += 1;
         self.touch(slot);
         true
     }
@@ -180,7 +180,7 @@ impl<B: MessageBuffer> Shard<B> {
         if interest != connection.interest {
             connection.interest = interest;
             if self.poller.modify(&*connection, u64::from(slot), interest).is_err() {
-                self.remove(slot);
+                self.lose(slot);
             }
         }
     }

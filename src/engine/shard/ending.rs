@@ -91,6 +91,19 @@ impl<B: MessageBuffer> Shard<B> {
         }
     }
 
+    /// The system has failed a connection: report its end if it was open, and forget it.
+    pub(super) fn lose(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.get(slot as usize)
+            && connection.is_open()
+        {
+            self.closed.push((connection.handle(), Closed::lost()));
+            self.counters.closed += 1;
+            self.counters.lost += 1;
+            self.wake();
+        }
+        self.remove(slot);
+    }
+
     /// End TCP and forget the connection.
     pub(super) fn remove(&mut self, slot: u32) {
         self.leave_topics(slot);
