@@ -582,14 +582,19 @@ async def test_client_that_answers_pings_stays(serve, connect):
 
 async def test_any_traffic_counts_as_a_sign_of_life(serve, connect):
     server = await serve(ping_interval=0, ping_timeout=0.8)
-    client = await connect(server)
-    silent = await connect(server)
+    busy, sender, silent = [await connect(server) for _ in range(3)]
+    large = text({"to": busy.id, "message": "x" * 1_000_000})
+    await sender.send(large[:1000])
+    sent = 1000
     ended = asyncio.ensure_future(silent.receive_close())
     while not ended.done():
-        await client.fence()
+        await busy.fence()
+        await sender.send(large[sent : sent + 1000])
+        sent += 1000
         await asyncio.sleep(0.02)
     assert ended.result()[0] == 4008
-    await client.fence()
+    await sender.send(large[sent:])
+    assert (await busy.receive())["message"] == "x" * 1_000_000
 
 
 async def test_nobody_is_pinged_or_timed_out_where_that_is_off(serve, connect):

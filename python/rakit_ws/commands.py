@@ -13,6 +13,7 @@ import msgspec
 from rakit_ws import wire
 from rakit_ws.codes import CloseCode, ErrorCode
 from rakit_ws.errors import UsageError
+from rakit_ws.hub.events import FAULTS, reraise_if_cancelled
 from rakit_ws.log import log
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ class Commands:
             self._answer(client, result, request_id)
         except wire.NotUnderstoodError:
             raise
-        except Exception as error:  # the application's; it must not stop the server
+        except FAULTS as error:  # the application's; it must not stop the server
             self._report(command, client, error, request_id)
         return None
 
@@ -277,7 +278,8 @@ class Commands:
     ) -> None:
         try:
             self._answer(client, await pending, request_id)
-        except Exception as error:  # as above
+        except FAULTS as error:  # as above
+            reraise_if_cancelled(error)
             self._report(command, client, error, request_id)
 
     def _answer(self, client: Client, result: object, request_id: bytes) -> None:
@@ -285,7 +287,7 @@ class Commands:
             self._hub.send(client, wire.ack(request_id, "result", wire.encode(result)))
 
     def _report(
-        self, command: Command, client: Client, error: Exception, request_id: bytes
+        self, command: Command, client: Client, error: BaseException, request_id: bytes
     ) -> None:
         log.exception("command failed", error=error, command=command.name, id=client.id)
         self._hub.send(client, wire.error(request_id, ErrorCode.INTERNAL, "the command failed"))

@@ -102,19 +102,21 @@ class Inbox:
         if mailbox is None:
             raise AssertionError("a client works through its mailbox only while it has one")
         next_job: Awaitable[None] | None = pending
-        while True:
-            if next_job is not None:
-                await self._finished(client, next_job)
-            if not mailbox:
-                break
-            if len(mailbox) == MAX_WAITING:
-                self._hub.engine.resume_reading(client.handle)
-            opcode, payload = mailbox.popleft()
-            if opcode == _GOODBYE:
-                next_job = self._hooks.notify("disconnect", client)
-            else:
-                next_job = self._handle(client, opcode, payload)
-        client.mailbox = None
+        try:
+            while True:
+                if next_job is not None:
+                    await self._finished(client, next_job)
+                if not mailbox:
+                    break
+                if len(mailbox) == MAX_WAITING:
+                    self._hub.engine.resume_reading(client.handle)
+                opcode, payload = mailbox.popleft()
+                if opcode == _GOODBYE:
+                    next_job = self._hooks.notify("disconnect", client)
+                else:
+                    next_job = self._handle(client, opcode, payload)
+        finally:
+            client.mailbox = None
 
     async def _finished(self, client: Client, job: Awaitable[None]) -> None:
         try:

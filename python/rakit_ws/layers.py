@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec.toml
 
-from rakit_ws.config import TABLES, Config, options
+from rakit_ws.config import TABLES, Config, options, value_of
 from rakit_ws.errors import ConfigError
 from rakit_ws.options import VARIABLE_PREFIX, Option, literal
 
@@ -82,6 +82,17 @@ def resolve(
             values[setting.key] = setting.value
             sources[setting.key] = setting.source
     return Effective(_built(values), sources)
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """Return what of `config` is not as by default, with keys as in TOML, tables as dicts."""
+    changed: dict[str, Any] = {}
+    for described in options():
+        value = value_of(config, described.key)
+        if value != described.default:
+            table, _, name = described.key.rpartition(".")
+            (changed.setdefault(table, {}) if table else changed)[name] = value
+    return changed
 
 
 def default_file() -> Path | None:

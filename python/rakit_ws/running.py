@@ -299,12 +299,13 @@ class Running:
         self.loop.call_soon(self.engine.flush)
 
     def _on_timer(self) -> None:
-        self._on_ready()
-        if self.crashed is not None:
-            return
-        due_s = self.engine.next_deadline_s
-        wait_s = self._tick_s if due_s is None else min(max(due_s, MIN_TICK_S), self._tick_s)
-        self._timer = self.loop.call_later(wait_s, self._on_timer)
+        try:
+            self._on_ready()
+        finally:
+            if self.crashed is None:
+                due_s = self.engine.next_deadline_s or MAX_TICK_S
+                wait_s = min(max(due_s, MIN_TICK_S), self._tick_s)
+                self._timer = self.loop.call_later(wait_s, self._on_timer)
 
     def _notify(self, event: str, *args: object) -> None:
         pending = self._hooks.notify(event, *args)

@@ -17,7 +17,7 @@ from rakit_ws.codes import CloseCode
 from rakit_ws.commands import Command
 from rakit_ws.errors import UsageError
 from rakit_ws.hub.events import Hooks
-from rakit_ws.layers import load
+from rakit_ws.layers import changed_settings, load
 from rakit_ws.log import log
 from rakit_ws.process import keep_freed_memory, raise_descriptor_limit
 from rakit_ws.running import Running
@@ -61,8 +61,8 @@ class Server:
     def __init__(self, *, config: Config | None = None, **settings: Any) -> None:
         if config is not None and settings:
             raise UsageError("give either a Config or settings, not both")
-        self._settings = settings
-        self.config = load(base=settings, environ={}) if config is None else config
+        self.config = load(base=settings) if config is None else config
+        self._settings = settings if config is None else changed_settings(config)
         self._hooks = Hooks()
         self._commands: dict[str, Command] = {}
         self._running: Running | None = None
@@ -83,7 +83,7 @@ class Server:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The keyword arguments it was made with: what files, environment and flags override."""
+        """What it was made with, defaults left out: what files, environment and flags override."""
         return MappingProxyType(self._settings)
 
     def configure(self, config: Config) -> None:
@@ -178,7 +178,7 @@ class Server:
 
     def _on_signal(self, number: int) -> None:
         running = self._running
-        if running is None or running.is_stopping:
+        if running is None or running.stopped.is_set():
             log.warning("stopped at once", signal=signal.Signals(number).name)
             logging.shutdown()
             os._exit(self._exit_code)  # at once: no coroutine gets another turn
@@ -194,11 +194,11 @@ class Server:
         self._running = Running(self.config, self._hooks, self._commands, loop)
         try:
             self._running.listen()
+            await _awaited(self._hooks.notify("start", self))
         except BaseException:
             self._running.abort()
             self._running = None
             raise
-        await _awaited(self._hooks.notify("start", self))
         return self
 
     async def __aexit__(

@@ -14,7 +14,8 @@ pub struct Settings {
     pub max_send_buffer: usize,
     /// Connections of every kind; one more is answered 503.
     pub max_connections: usize,
-    /// Connections from one IPv4 address or one IPv6 /64; one more is answered 503. 0: no limit.
+    /// Connections from one IPv4 address or one IPv6 /64; one more is answered 503, and further
+    /// ones are aborted, so that nobody fills the tables with requests that never end. 0: no limit.
     pub max_connections_per_ip: u32,
     /// Handshakes that may wait for the caller's decision; one more is answered 503.
     pub max_undecided_handshakes: usize,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -13,6 +14,10 @@ EVENTS = ("start", "connect", "disconnect", "receive", "send", "crash", "stop", 
 
 Hook = Callable[..., Any]
 HookT = TypeVar("HookT", bound=Hook)
+
+# What code of the application may raise and others must not suffer for. That the task which a
+# hook awaits was cancelled is one of them, though Python makes it no Exception.
+FAULTS: Final = (Exception, asyncio.CancelledError)
 
 _BROKEN: Final = Refused(500, "internal error")
 
@@ -125,7 +130,7 @@ class Hooks:
 def _called(event: str, hook: Hook, args: tuple[object, ...]) -> Any:
     try:
         return hook(*args)
-    except Exception as error:  # the application's; it must not stop the server
+    except FAULTS as error:  # the application's; it must not stop the server
         log.exception("hook failed", error=error, event=event, hook=_name(hook))
         return None
 
@@ -133,7 +138,8 @@ def _called(event: str, hook: Hook, args: tuple[object, ...]) -> Any:
 async def _awaited(event: str, pending: Awaitable[Any]) -> Any:
     try:
         return await pending
-    except Exception as error:  # as above
+    except FAULTS as error:  # as above
+        reraise_if_cancelled(error)
         log.exception("hook failed", error=error, event=event)
         return None
 
@@ -143,7 +149,7 @@ def _verdict(hook: Hook, args: tuple[object, ...]) -> Awaitable[object] | Refuse
         result = hook(*args)
     except Refused as refused:
         return refused
-    except Exception as error:  # as above
+    except FAULTS as error:  # as above
         log.exception("hook failed", error=error, event="connect", hook=_name(hook))
         return _BROKEN
     return result if _is_awaitable(result) else _refusal_of(result)
@@ -154,13 +160,26 @@ async def _awaited_verdict(pending: Awaitable[object]) -> Refused | None:
         return _refusal_of(await pending)
     except Refused as refused:
         return refused
-    except Exception as error:  # as above
+    except FAULTS as error:  # as above
+        reraise_if_cancelled(error)
         log.exception("hook failed", error=error, event="connect")
         return _BROKEN
 
 
 def _refusal_of(result: object) -> Refused | None:
     return Refused() if result is False else None
+
+
+def reraise_if_cancelled(error: BaseException) -> None:
+    """
+    Let a cancellation of the task that runs this through; one inside the hook is its fault.
+
+    Before Python 3.11 nothing tells them apart: there it is taken for the hook's.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task: Any = asyncio.current_task()
+        if getattr(task, "cancelling", int)() > 0:
+            raise error
 
 
 def _is_awaitable(result: object) -> bool:

@@ -10,6 +10,7 @@ use crate::engine::connection::{Connection, Requesting};
 use crate::engine::handle::Handle;
 use crate::engine::listener::{Address, ListenError, Listener};
 use crate::engine::poller::Interest;
+use crate::engine::settings::Settings;
 use crate::engine::timers::Millis;
 use crate::protocol::handshake::{HeaderLine, RequestReader, response};
 use crate::protocol::{MessageBuffer, Refusal};
@@ -21,6 +22,9 @@ const MAX_ACCEPTS: usize = 256;
 
 /// Connections over the limit that are kept long enough to be told 503; beyond, they are aborted.
 const MAX_OVER_LIMIT: usize = 64;
+
+/// The same for connections over the limit of one address.
+const MAX_OVER_LIMIT_PER_IP: usize = 8;
 
 /// How long accepting rests when descriptors or memory have run out.
 const ACCEPT_PAUSE: Millis = 250;
@@ -109,11 +113,14 @@ impl<B: MessageBuffer> Shard<B> {
 
     fn admit(&mut self, socket: OwnedFd, peer: Address) {
         self.counters.accepted += 1;
-        if self.connections.len() >= self.settings.max_connections + MAX_OVER_LIMIT {
-            self.counters.aborted_over_limit += 1;
-            return;
-        }
-        let full = self.why_full(&peer);
+        let full = match self.room_for(&peer) {
+            Room::Yes => None,
+            Room::ToBeTold(reason) => Some(reason),
+            Room::No => {
+                self.counters.aborted_over_limit += 1;
+                return;
+            }
+        };
         if let Some(ip) = self.counted_ip(peer.ip()) {
             *self.per_ip.entry(ip).or_default() += 1;
         }
@@ -131,13 +138,18 @@ impl<B: MessageBuffer> Shard<B> {
         self.arm(slot);
     }
 
-    fn why_full(&self, peer: &Address) -> Option<&'static str> {
-        if self.connections.len() >= self.settings.max_connections {
-            return Some("too many connections");
+    fn room_for(&self, peer: &Address) -> Room {
+        let Settings { max_connections, max_connections_per_ip, .. } = self.settings;
+        let count = self.connections.len();
+        let total = Room::within(count, max_connections, MAX_OVER_LIMIT, "too many connections");
+        match (total, self.counted_ip(peer.ip())) {
+            (Room::Yes, Some(ip)) => {
+                let count = self.per_ip.get(&ip).copied().unwrap_or(0) as usize;
+                let reason = "too many connections from here";
+                Room::within(count, max_connections_per_ip as usize, MAX_OVER_LIMIT_PER_IP, reason)
+            }
+            (total, _) => total,
         }
-        let ip = self.counted_ip(peer.ip())?;
-        let count = self.per_ip.get(&ip).copied().unwrap_or(0);
-        (count >= self.settings.max_connections_per_ip).then_some("too many connections from here")
     }
 
     /// The address that a connection counts for: an IPv6 client has a whole /64.
@@ -184,4 +196,22 @@ impl<B: MessageBuffer> Shard<B> {
 fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
+/// Whether one more connection is taken in.
+enum Room {
+    Yes,
+    /// Only to be answered 503, with this reason.
+    ToBeTold(&'static str),
+    No,
+}
+
+impl Room {
+    fn within(count: usize, most: usize, slack: usize, reason: &'static str) -> Self {
+        match count {
+            count if count < most => Self::Yes,
+            count if count < most + slack => Self::ToBeTold(reason),
+            _ => Self::No,
+        }
+    }
 }
