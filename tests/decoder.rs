@@ -189,6 +189,54 @@ fn nothing_is_decoded_after_a_failure() {
     assert!(peer.tail.is_empty());
 }
 
+// ---- every state and what can arrive in it -----------------------------------------------------
+
+/// What brings a decoder into each of its states, from a client that masks with zeros.
+const STATES: [(&str, &[u8]); 5] = [
+    ("between messages", b""),
+    ("between fragments of text", b"\x01\x81\0\0\0\0a"),
+    ("between fragments of binary", b"\x02\x81\0\0\0\0a"),
+    ("inside a frame", b"\x81\x83\0\0\0\0a"),
+    ("after a Close", b"\x88\x80\0\0\0\0"),
+];
+
+#[test]
+fn every_frame_in_every_state() {
+    let message = |opcode, payload: &str| Some(Seen::Message(opcode, payload.into()));
+    let failed = Some(Seen::Failed(1002));
+    let ping = Some(Seen::Ping(vec![]));
+    let close = Some(Seen::Close(1005, String::new()));
+    // Frame; what it gives between messages, inside a text, inside a binary message.
+    let rows: [(&[u8], _, _, _); 8] = [
+        (b"\x81\x81\0\0\0\0b", message(1, "b"), failed.clone(), failed.clone()),
+        (b"\x82\x81\0\0\0\0b", message(2, "b"), failed.clone(), failed.clone()),
+        (b"\x01\x81\0\0\0\0b", None, failed.clone(), failed.clone()),
+        (b"\x80\x81\0\0\0\0b", failed.clone(), message(1, "ab"), message(2, "ab")),
+        (b"\0\x81\0\0\0\0b", failed.clone(), None, None),
+        (b"\x89\x80\0\0\0\0", ping.clone(), ping.clone(), ping),
+        (b"\x88\x80\0\0\0\0", close.clone(), close.clone(), close),
+        (b"\x83\x80\0\0\0\0", failed.clone(), failed.clone(), failed),
+    ];
+    for (frame, between, text, binary) in rows {
+        let expected = [between, text, binary, None, None];
+        for ((state, before), expected) in STATES.into_iter().zip(expected) {
+            let mut peer = Peer::new(Role::Server, 100);
+            peer.receive(before);
+            peer.seen.clear();
+            peer.receive(frame);
+            if state == "inside a frame" {
+                // Whatever it is, it is payload.
+                let text = [b"a", &frame[..2]].concat();
+                let valid = String::from_utf8(text.clone()).is_ok();
+                let expected = if valid { Seen::Message(1, text) } else { Seen::Failed(1007) };
+                assert_eq!(peer.seen[0], expected, "{frame:x?}");
+                continue;
+            }
+            assert_eq!(peer.seen, Vec::from_iter(expected), "{frame:x?} {state}");
+        }
+    }
+}
+
 // ---- properties -----------------------------------------------------------------------------
 
 /// A message or control frame, as a peer would send it: in fragments, each with its mask.

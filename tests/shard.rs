@@ -122,7 +122,7 @@ impl Server {
 fn noted(event: Event<'_, GrowingBuffer>) -> Seen {
     match event {
         Event::Requested { handle, .. } => Seen::Requested(handle),
-        Event::Abandoned { handle } => Seen::Abandoned(handle),
+        Event::Abandoned { handle, .. } => Seen::Abandoned(handle),
         Event::Refused { refusal, .. } => Seen::Refused(refusal.status),
         Event::Message { handle, payload: Payload::Borrowed(bytes), .. } => {
             Seen::Message(handle, bytes.to_vec())
@@ -581,4 +581,183 @@ fn after_churn_no_table_has_grown() {
     assert_eq!(server.shard.topics().count(), 0);
     assert_eq!(server.shard.open_count(), 0);
     assert_eq!(server.counter("opened"), server.counter("closed"));
+}
+
+#[test]
+fn an_undecided_client_that_hangs_up_is_abandoned() {
+    if cfg!(rakit_ws_portable_poller) {
+        return; // Only epoll tells the end of a socket that is not read.
+    }
+    let mut server = Server::new(Settings::default());
+    let mut client = server.connect();
+    client.write_all(REQUEST).unwrap();
+    let handle = server.requested();
+    server.shard.flush();
+    drop(client);
+    server.until_seen(&Seen::Abandoned(handle));
+    assert!(server.shard.is_empty());
+    assert_eq!(server.counter("abandoned"), 1);
+}
+
+#[test]
+fn closing_everyone_abandons_the_undecided() {
+    let mut server = Server::new(Settings::default());
+    let mut client = server.connect();
+    client.write_all(REQUEST).unwrap();
+    let handle = server.requested();
+    server.shard.close_all(CloseCode::GOING_AWAY, "the server stops");
+    server.until_seen(&Seen::Abandoned(handle));
+    assert!(!server.shard.accept(handle, None, &[], None));
+}
+
+#[test]
+fn silent_connections_over_the_limit_of_an_address_are_not_held() {
+    let mut server = Server::new(Settings { max_connections_per_ip: 2, ..Settings::default() });
+    let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+    server.until("all to be accepted", |server| server.counter("accepted") == 50);
+    assert_eq!(server.shard.len(), 2 + 8, "the limit, and those that will be told");
+    assert_eq!(server.counter("aborted_over_limit"), 40);
+    drop(clients);
+}
+
+#[test]
+fn fragments_count_against_the_work_of_one_poll() {
+    let mut server = Server::new(Settings::default());
+    let mut clients: Vec<_> = (0..20).map(|_| server.open().0).collect();
+    let fragments =
+        encoder::any_frame(false, Opcode::Continuation, Some([0; 4]), b"x").repeat(2000);
+    let start = encoder::any_frame(false, Opcode::Binary, Some([0; 4]), b"x");
+    for client in &mut clients {
+        client.write_all(&[start.as_slice(), &fragments].concat()).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    let before = server.counter("frames_received");
+    server.poll();
+    let done = server.counter("frames_received") - before;
+    assert!((8192..8192 + 2001).contains(&done), "{done}");
+    server.until("the rest", |server| server.counter("frames_received") == 20 * 2001);
+}
+
+// ---- every state and what can happen in it ----------------------------------------------------
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Requesting,
+    Deciding,
+    Open,
+    /// Our Close is sent, the peer's is due.
+    Closing,
+    /// Refused, or both Closes are sent.
+    Lingering,
+}
+
+const STAGES: [Stage; 5] =
+    [Stage::Requesting, Stage::Deciding, Stage::Open, Stage::Closing, Stage::Lingering];
+
+/// A server with one connection in this stage, and nothing seen since.
+fn at(stage: Stage) -> (Server, TcpStream, Handle) {
+    let mut server = Server::new(Settings::default());
+    if stage == Stage::Requesting {
+        let mut client = server.connect();
+        client.write_all(&REQUEST[..30]).unwrap();
+        server.until("the connection", |server| server.shard.len() == 1);
+        // Nobody was told its handle; the engine gives the first one.
+        return (server, client, Handle::new(0, 1));
+    }
+    if stage == Stage::Deciding {
+        let mut client = server.connect();
+        client.write_all(REQUEST).unwrap();
+        let handle = server.requested();
+        server.shard.flush();
+        return (server, client, handle);
+    }
+    let (mut client, handle) = server.open();
+    match stage {
+        Stage::Closing => {
+            server.shard.close(handle, CloseCode::NORMAL, "");
+            server.shard.flush();
+        }
+        Stage::Lingering => {
+            client.write_all(&masked(Opcode::Close, &[])).unwrap();
+        }
+        Stage::Requesting | Stage::Deciding | Stage::Open => {}
+    }
+    if stage == Stage::Closing || stage == Stage::Lingering {
+        server.until("the close", |server| {
+            server.seen.iter().any(|seen| matches!(seen, Seen::Closed(..)))
+        });
+        server.shard.flush();
+    }
+    server.seen.clear();
+    (server, client, handle)
+}
+
+#[test]
+fn what_the_caller_can_do_in_each_state() {
+    for stage in STAGES {
+        let able = |call: fn(&mut Server, Handle) -> bool| {
+            let (mut server, _client, handle) = at(stage);
+            call(&mut server, handle)
+        };
+        let (deciding, open) = (stage == Stage::Deciding, stage == Stage::Open);
+        assert_eq!(able(|s, h| s.shard.accept(h, None, &[], None)), deciding, "accept {stage:?}");
+        let refusal = |s: &mut Server, h| s.shard.reject(h, &Refusal::new(403, "no"), &[]);
+        assert_eq!(able(refusal), deciding, "reject {stage:?}");
+        assert_eq!(able(|s, h| s.shard.close(h, CloseCode::NORMAL, "")), open, "close {stage:?}");
+        let send = |s: &mut Server, h| s.shard.send(h, Opcode::Text, Outgoing::Copy(b"x"));
+        assert_eq!(able(send), deciding || open, "send {stage:?}");
+        assert_eq!(able(|s, h| s.shard.subscribe(h, "a")), deciding || open, "hear {stage:?}");
+        let broadcast = |s: &mut Server, _| s.shard.broadcast(Opcode::Text, b"x") == 1;
+        assert_eq!(able(broadcast), open, "broadcast {stage:?}");
+    }
+}
+
+#[test]
+fn what_the_peer_can_do_in_each_state() {
+    for stage in STAGES {
+        // A message is reported from an open connection alone, and ends none.
+        let (mut server, mut client, handle) = at(stage);
+        client.write_all(&masked(Opcode::Text, b"hi")).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        server.poll();
+        let message = Seen::Message(handle, b"hi".to_vec());
+        match stage {
+            Stage::Open => assert_eq!(server.seen, [message]),
+            // Behind half a header line a frame is no HTTP.
+            Stage::Requesting => assert_eq!(server.seen, [Seen::Refused(400)]),
+            Stage::Deciding | Stage::Closing | Stage::Lingering => assert_eq!(server.seen, []),
+        }
+        assert_eq!(server.shard.len(), 1, "{stage:?}");
+
+        // The end of TCP ends everything; an open connection reports it.
+        let (mut server, client, handle) = at(stage);
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        server.until("the end", |server| server.shard.is_empty());
+        match stage {
+            Stage::Open => assert_eq!(server.seen, [Seen::Closed(handle, 1006, Side::Lost)]),
+            Stage::Deciding => assert_eq!(server.seen, [Seen::Abandoned(handle)]),
+            Stage::Requesting | Stage::Closing | Stage::Lingering => assert_eq!(server.seen, []),
+        }
+    }
+}
+
+#[test]
+fn time_ends_every_state() {
+    for stage in STAGES {
+        let (mut server, _client, handle) = at(stage);
+        server.now = 60_000;
+        server.poll();
+        server.poll();
+        match stage {
+            Stage::Requesting => assert_eq!(server.seen, [Seen::Refused(408)]),
+            Stage::Deciding => assert_eq!(server.seen, [Seen::Abandoned(handle)]),
+            Stage::Open => assert_eq!(server.seen, [Seen::Closed(handle, 4008, Side::Server)]),
+            Stage::Closing | Stage::Lingering => assert_eq!(server.seen, []),
+        }
+        server.shard.flush();
+        server.now += 5_000;
+        server.poll();
+        assert!(server.shard.is_empty(), "{stage:?}");
+    }
 }

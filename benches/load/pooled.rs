@@ -28,12 +28,12 @@ impl MessageBuffer for Pooled {
         self.len
     }
 
-    fn room(&mut self, expected: usize) -> &mut [u8] {
+    fn room(&mut self, at_least: usize, expected: usize) -> &mut [u8] {
         if self.bytes.is_empty() {
             self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         }
         // The length stays where it once was: no byte is cleared twice.
-        let end = expected.max(self.len + 1);
+        let end = expected.max(self.len + at_least);
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }

@@ -41,7 +41,7 @@ BINARY: Final[int]
 REQUESTED: Final[int]
 """(REQUESTED, handle, Request): a handshake to `accept` or `reject`."""
 ABANDONED: Final[int]
-"""(ABANDONED, handle, None): it is gone, or out of time, before it was decided."""
+"""(ABANDONED, handle, reason: str): given up before it was decided: "gone", out of time, …"""
 REFUSED: Final[int]
 """(REFUSED, 0, (status, reason, peer)): the engine refused a handshake by itself."""
 IDLE: Final[int]

@@ -22,6 +22,10 @@ counters! {
     accepted,
     /// Connections aborted at once, because even refusing them was over the limit.
     aborted_over_limit,
+    /// Handshakes that were read whole and reported.
+    requested,
+    /// Of those, given up before the caller decided.
+    abandoned,
     /// Handshakes answered with something other than 101.
     refused,
     /// Handshakes answered with 101.
@@ -40,6 +44,10 @@ counters! {
     handshake_timeouts,
     /// Closing handshakes or refusals cut short by `close_timeout`.
     close_timeouts,
+    /// Bytes received, WebSocket connections only.
+    bytes_received,
+    /// Frames received, control frames and fragments included.
+    frames_received,
     /// Whole messages received.
     messages_received,
     /// Payload bytes of those.

@@ -61,8 +61,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listen on `host`: an IPv4 or IPv6 address, a name (on every address it has), or
-    /// `unix:/path`. Port 0 lets the system choose, the same port for all addresses of a name.
+    /// Listen on `host`: an IPv4 or IPv6 address, a name (on every address of it that this
+    /// machine has), or `unix:/path`. Port 0 lets the system choose, the same port for all addresses of a name.
     pub fn bind(host: &str, port: u16, backlog: i32) -> Result<Vec<Self>, ListenError> {
         if let Some(path) = host.strip_prefix("unix:") {
             let failed = |error| ListenError { address: host.to_owned(), error };
@@ -70,13 +70,22 @@ impl Listener {
         }
         let failed = |error| ListenError { address: format!("{host} port {port}"), error };
         let mut listeners: Vec<Self> = Vec::new();
+        let mut unusable = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for mut address in (host, port).to_socket_addrs().map_err(failed)? {
             if let Some(Address::Inet(first)) = listeners.first().map(Self::address) {
                 address.set_port(first.port());
             }
-            listeners.push(Self::inet(address, backlog).map_err(failed)?);
+            if listeners.iter().any(|listener| listener.address == Address::Inet(address)) {
+                continue;
+            }
+            match Self::inet(address, backlog) {
+                Ok(listener) => listeners.push(listener),
+                // `localhost` often has an IPv6 address where IPv6 is off.
+                Err(error) if is_absent(&error) => unusable = error,
+                Err(error) => return Err(failed(error)),
+            }
         }
-        Ok(listeners)
+        if listeners.is_empty() { Err(failed(unusable)) } else { Ok(listeners) }
     }
 
     fn inet(address: SocketAddr, backlog: i32) -> io::Result<Self> {
@@ -160,6 +169,12 @@ fn accept_nonblocking(
     rustix::io::ioctl_fionbio(&socket, true)?;
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
     Ok((socket, peer))
+}
+
+/// Whether this machine has no such address.
+fn is_absent(error: &io::Error) -> bool {
+    let absent = [rustix::io::Errno::ADDRNOTAVAIL, rustix::io::Errno::AFNOSUPPORT];
+    rustix::io::Errno::from_io_error(error).is_some_and(|errno| absent.contains(&errno))
 }
 
 /// Remove the file of a Unix socket that nobody listens on any more; never any other file.

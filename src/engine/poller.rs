@@ -1,17 +1,22 @@
 //! Which sockets are ready: epoll on Linux, the crate `polling` elsewhere. Level-triggered.
 
-/// What to wait for on a socket. Hang-up and errors are always reported, as readable.
+/// What to wait for on a socket. With epoll an error or a hang-up in both directions is reported
+/// whatever this says; with kqueue only where something is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interest {
     /// Bytes (or connections) to receive.
     pub read: bool,
     /// Room to send.
     pub write: bool,
+    /// The peer's end, although nothing is received; only epoll can wait for it.
+    pub end: bool,
 }
 
 impl Interest {
     /// Reading only.
-    pub const READ: Self = Self { read: true, write: false };
+    pub const READ: Self = Self { read: true, write: false, end: false };
+    /// Nothing but the peer's end.
+    pub const END: Self = Self { read: false, write: false, end: true };
 }
 
 /// A socket that is ready.
@@ -23,7 +28,7 @@ pub struct Ready {
     pub readable: bool,
     /// Sending will not block.
     pub writable: bool,
-    /// The peer has hung up in both directions, or the socket has failed.
+    /// The peer has hung up (where its end was waited for: in one direction), or the socket failed.
     pub hung_up: bool,
 }
 
@@ -73,16 +78,12 @@ mod imp {
             Ok(epoll::modify(&self.epoll, socket, key, flags(interest))?)
         }
 
-        /// Stop watching a socket that lives on.
+        /// Stop watching a socket. To be called before it is closed too: a copy of it in a forked
+        /// process would keep it watched, under a key that may be used again.
         pub fn forget(&self, socket: impl AsFd) {
             // It can only fail for a socket that is not watched.
             let _ = epoll::delete(&self.epoll, socket);
         }
-
-        /// Stop watching a socket that is about to be closed.
-        // Here closing the descriptor is enough, and saves the call for each connection.
-        #[allow(clippy::unused_self)]
-        pub fn forget_closing(&self, _socket: impl AsFd) {}
 
         /// Make the next wait return, and the poller readable until then.
         pub fn wake(&self) -> io::Result<()> {
@@ -106,7 +107,8 @@ mod imp {
                     rustix::io::read(&self.waker, &mut [0; 8])?;
                     continue;
                 }
-                let gone = epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+                let gone =
+                    epoll::EventFlags::HUP | epoll::EventFlags::ERR | epoll::EventFlags::RDHUP;
                 let flags = event.flags;
                 ready.push(Ready {
                     key: event.data.u64(),
@@ -129,6 +131,7 @@ mod imp {
         let mut flags = epoll::EventFlags::empty();
         flags.set(epoll::EventFlags::IN, interest.read);
         flags.set(epoll::EventFlags::OUT, interest.write);
+        flags.set(epoll::EventFlags::RDHUP, interest.end);
         flags
     }
 }
@@ -163,7 +166,8 @@ mod imp {
         pub fn add(&self, socket: impl AsFd, key: u64, interest: Interest) -> io::Result<()> {
             let event = event(key, interest);
             // SAFETY: `add` needs the socket to be deleted before it is closed. `Shard` calls
-            // `forget_closing` for each socket that it added before it drops it.
+            // `forget` for each socket that it added before it drops it; where it is dropped
+            // itself, this poller goes first.
             unsafe {
                 self.poller.add_with_mode(
                     socket.as_fd().as_raw_fd(),
@@ -179,15 +183,10 @@ mod imp {
             self.poller.modify_with_mode(socket, event, polling::PollMode::Level)
         }
 
-        /// Stop watching a socket that lives on.
+        /// Stop watching a socket, which must be done before it is closed.
         pub fn forget(&self, socket: impl AsFd) {
             // It can only fail for a socket that is not watched.
             let _ = self.poller.delete(socket);
-        }
-
-        /// Stop watching a socket that is about to be closed.
-        pub fn forget_closing(&self, socket: impl AsFd) {
-            self.forget(socket);
         }
 
         /// Make the next wait return, and the poller readable until then.
@@ -248,7 +247,7 @@ mod tests {
             let ready = ready(&mut poller);
             assert_eq!((ready[0].key, ready[0].readable, ready[0].writable), (7, true, false));
         }
-        poller.forget_closing(&here);
+        poller.forget(&here);
     }
 
     #[test]
@@ -256,9 +255,9 @@ mod tests {
         let mut poller = Poller::new().unwrap();
         let (here, _there) = UnixStream::pair().unwrap();
         poller.add(&here, 7, Interest::READ).unwrap();
-        poller.modify(&here, 7, Interest { read: false, write: true }).unwrap();
+        poller.modify(&here, 7, Interest { read: false, write: true, end: false }).unwrap();
         assert!(ready(&mut poller)[0].writable);
-        poller.forget_closing(&here);
+        poller.forget(&here);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! unsubscribing and leaving cost the same however many subscribers a topic has.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -16,15 +17,15 @@ pub struct Membership {
 
 #[derive(Debug)]
 struct Topic {
-    name: Box<str>,
+    name: Arc<str>,
     /// Slots of subscribers, in no order.
     subscribers: Vec<u32>,
 }
 
-/// All topics that have a subscriber. `S` is how a slot's memberships are reached.
+/// All topics that have a subscriber.
 #[derive(Debug, Default)]
 pub struct Topics {
-    by_name: HashMap<Box<str>, u32>,
+    by_name: HashMap<Arc<str>, u32>,
     topics: Slab<Topic>,
 }
 
@@ -42,14 +43,12 @@ impl Topics {
 
     /// Let `slot` hear `name`. False if it already does.
     pub fn subscribe(&mut self, all: &mut impl Memberships, slot: u32, name: &str) -> bool {
-        let id = self.id_of(name);
-        let (Some(mine), Some(topic)) = (all.memberships(slot), self.topics.get_mut(id as usize))
-        else {
-            return false;
-        };
-        if mine.iter().any(|m| m.topic == id) {
+        let Some(mine) = all.memberships(slot) else { return false };
+        if self.hears(mine, name) {
             return false;
         }
+        let id = self.id_of(name);
+        let Some(topic) = self.topics.get_mut(id as usize) else { return false };
         mine.push(Membership { topic: id, place: index(topic.subscribers.len()) });
         topic.subscribers.push(slot);
         true
@@ -92,8 +91,10 @@ impl Topics {
         if let Some(id) = self.by_name.get(name) {
             return *id;
         }
-        let id = index(self.topics.insert(Topic { name: name.into(), subscribers: Vec::new() }));
-        self.by_name.insert(name.into(), id);
+        let name: Arc<str> = name.into();
+        let topic = Topic { name: Arc::clone(&name), subscribers: Vec::new() };
+        let id = index(self.topics.insert(topic));
+        self.by_name.insert(name, id);
         id
     }
 

@@ -100,13 +100,13 @@ impl<B: MessageBuffer> Assembler<B> {
 
     /// Room to receive payload without a copy; `rest` is how much of the frame is to come.
     pub fn room(&mut self, rest: usize) -> &mut [u8] {
-        self.buffer.room(self.buffer.len() + rest)
+        self.buffer.room(1, self.buffer.len() + rest)
     }
 
     /// The first `count` bytes of that room now hold unmasked payload. Fails as `append` does.
     pub fn received(&mut self, count: usize, rest: usize) -> Result<(), Failure> {
         if self.under_way == Some(Kind::Text) {
-            let room = self.buffer.room(self.buffer.len() + rest);
+            let room = self.buffer.room(1, self.buffer.len() + rest);
             self.text.receive(room.get(..count).unwrap_or_default())?;
         }
         self.buffer.advance(count);

@@ -1,7 +1,8 @@
 //! Where the payload of a message grows that did not arrive in one piece.
 
-/// How many bytes a buffer may be ahead of what has arrived, whatever the header claims.
-const HEADROOM_BYTES: usize = 64 * 1024;
+/// How far a buffer may be ahead of what has arrived while that is little, whatever the header
+/// claims; later it may double.
+const HEADROOM_BYTES: usize = 4 * 1024;
 
 /// A payload under way. The engine lets its caller choose the memory: bytes that Python can take
 /// over without a copy are made by `python`, plain ones are a [`GrowingBuffer`].
@@ -16,36 +17,32 @@ pub trait MessageBuffer: Default {
         self.len() == 0
     }
 
-    /// Make room for at least one byte more and return all the room there is.
+    /// Make room for at least so many bytes more and return all the room there is.
     ///
     /// `expected` is what the message will hold in the end as far as is known; at most that is
-    /// returned. What is allocated never passes [`capacity_for`], so a header that claims a
-    /// megabyte and sends nothing costs nothing.
-    fn room(&mut self, expected: usize) -> &mut [u8];
+    /// returned. What is allocated never passes [`capacity_for`]: a header that claims a megabyte
+    /// costs nothing, and what follows it at most twice what has arrived, plus 4 KiB.
+    fn room(&mut self, at_least: usize, expected: usize) -> &mut [u8];
 
     /// Declare the first `count` bytes of the room arrived.
     fn advance(&mut self, count: usize);
 
     /// Copy `bytes` behind what has arrived.
-    fn append(&mut self, mut bytes: &[u8], expected: usize) {
-        let expected = expected.max(self.len() + bytes.len());
-        while !bytes.is_empty() {
-            let room = self.room(expected);
-            let count = room.len().min(bytes.len());
-            let (now, later) = bytes.split_at(count);
-            if let Some(target) = room.get_mut(..count) {
-                target.copy_from_slice(now);
-            }
-            self.advance(count);
-            bytes = later;
+    fn append(&mut self, bytes: &[u8], expected: usize) {
+        if bytes.is_empty() {
+            return;
         }
+        if let Some(target) = self.room(bytes.len(), expected).get_mut(..bytes.len()) {
+            target.copy_from_slice(bytes);
+        }
+        self.advance(bytes.len());
     }
 }
 
 /// The capacity a buffer should have when `len` bytes have arrived of `expected`: twice what is
-/// there or 64 KiB more, and never beyond what is expected.
+/// there or 4 KiB more, and beyond what is expected only as far as it has arrived.
 pub fn capacity_for(len: usize, expected: usize) -> usize {
-    expected.min((2 * len).max(len + HEADROOM_BYTES))
+    expected.min((2 * len).max(len + HEADROOM_BYTES)).max(len)
 }
 
 /// A [`MessageBuffer`] in a `Vec`.
@@ -68,13 +65,13 @@ impl MessageBuffer for GrowingBuffer {
         self.len
     }
 
-    fn room(&mut self, expected: usize) -> &mut [u8] {
-        if self.len == self.bytes.len() {
-            let capacity = capacity_for(self.len, expected).max(self.len + 1);
+    fn room(&mut self, at_least: usize, expected: usize) -> &mut [u8] {
+        if self.bytes.len() < self.len + at_least {
+            let capacity = capacity_for(self.len + at_least, expected);
             self.bytes.reserve_exact(capacity - self.len);
             self.bytes.resize(capacity, 0);
         }
-        let end = self.bytes.len().min(expected.max(self.len + 1));
+        let end = self.bytes.len().min(expected.max(self.len + at_least));
         self.bytes.get_mut(self.len..end).unwrap_or_default()
     }
 
@@ -108,8 +105,8 @@ mod tests {
     #[test]
     fn room_never_reaches_beyond_what_is_expected() {
         let mut buffer = GrowingBuffer::default();
-        assert_eq!(buffer.room(10).len(), 10);
+        assert_eq!(buffer.room(1, 10).len(), 10);
         buffer.advance(4);
-        assert_eq!(buffer.room(10).len(), 6);
+        assert_eq!(buffer.room(1, 10).len(), 6);
     }
 }

@@ -103,12 +103,13 @@ pub struct Decoder<B> {
     role: Role,
     state: State,
     assembler: Assembler<B>,
+    frames: u64,
 }
 
 impl<B: MessageBuffer> Decoder<B> {
     /// A decoder at the beginning of the first frame.
     pub fn new(role: Role) -> Self {
-        Self { role, state: State::Header, assembler: Assembler::default() }
+        Self { role, state: State::Header, assembler: Assembler::default(), frames: 0 }
     }
 
     /// Take bytes off the front of `input` until an event is complete.
@@ -126,6 +127,12 @@ impl<B: MessageBuffer> Decoder<B> {
             self.end();
         }
         result
+    }
+
+    /// Frame headers read so far: what decoding has cost. One whose control frame has not arrived
+    /// whole counts each time it is looked at.
+    pub fn frames(&self) -> u64 {
+        self.frames
     }
 
     /// Bytes held for the message under way.
@@ -188,6 +195,7 @@ impl<B: MessageBuffer> Decoder<B> {
                 }
                 State::Header => {
                     let Some(accepted) = self.accept(input, limits)? else { return Ok(None) };
+                    self.frames += 1;
                     match accepted.content {
                         Content::Control(opcode) => return control(opcode, &accepted, input),
                         Content::Data(kind) => self.begin_payload(kind, &accepted, input)?,

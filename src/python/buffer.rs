@@ -71,15 +71,16 @@ impl MessageBuffer for BytesBuffer {
         self.len
     }
 
-    fn room(&mut self, expected: usize) -> &mut [u8] {
-        if self.len == self.capacity {
-            let capacity = capacity_for(self.len, expected).max(self.len + 1);
+    fn room(&mut self, at_least: usize, expected: usize) -> &mut [u8] {
+        if self.capacity < self.len + at_least {
+            let capacity = capacity_for(self.len + at_least, expected);
             Python::attach(|py| self.resize(py, capacity));
         }
-        let end = self.capacity.min(expected.max(self.len + 1));
+        let end = self.capacity.min(expected.max(self.len + at_least));
         let Some(bytes) = &self.bytes else { return &mut [] };
         // SAFETY: the object is ours alone (see `resize`), so nobody else reads or writes these
         // initialised bytes, and they live as long as `self` is borrowed. `len <= end <= capacity`.
+        // `PyBytes_AsString` only looks at the object's type, so the GIL is not needed.
         unsafe {
             let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
             std::slice::from_raw_parts_mut(start.add(self.len), end - self.len)

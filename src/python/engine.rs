@@ -378,7 +378,7 @@ fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
             let request = Py::new(py, Request::new(request, peer))?;
             (REQUESTED, handle.to_bits(), request.into_any())
         }
-        Event::Abandoned { handle } => (ABANDONED, handle.to_bits(), py.None()),
+        Event::Abandoned { handle, reason } => (ABANDONED, handle.to_bits(), object(py, reason)?),
         Event::Refused { peer, refusal } => {
             let what = (refusal.status, refusal.reason, peer.to_string());
             (REFUSED, 0, object(py, what)?)

@@ -26,7 +26,7 @@ const MAX_OVER_LIMIT: usize = 64;
 /// The same for connections over the limit of one address.
 const MAX_OVER_LIMIT_PER_IP: usize = 8;
 
-/// How long accepting rests when descriptors or memory have run out.
+/// How long accepting rests when descriptors or memory have run out, or the listener fails.
 const ACCEPT_PAUSE: Millis = 250;
 
 impl<B: MessageBuffer> Shard<B> {
@@ -47,7 +47,7 @@ impl<B: MessageBuffer> Shard<B> {
     /// Accept no connection any more. Those that wait in the backlog are refused by the system.
     pub fn stop_listening(&mut self) {
         for listener in self.listeners.drain(..) {
-            self.poller.forget_closing(&listener);
+            self.poller.forget(&listener);
         }
     }
 
@@ -104,9 +104,9 @@ impl<B: MessageBuffer> Shard<B> {
                     }
                     self.admit(socket, peer);
                 }
-                Err(error) if is_shortage(&error) => return self.pause_accepting(error, emit),
-                // The peer was gone before it was accepted: nobody's fault, nothing to do.
-                Err(_) => {}
+                // The peer was gone before it was accepted, or a firewall was against it.
+                Err(error) if is_of_one_peer(&error) => {}
+                Err(error) => return self.pause_accepting(error, emit),
             }
         }
     }
@@ -177,6 +177,8 @@ impl<B: MessageBuffer> Shard<B> {
         if let Accepting::Paused(until) = self.accepting
             && until <= self.now
         {
+            // One may be watched still, if watching another failed the last time.
+            self.listeners.iter().for_each(|listener| self.poller.forget(listener));
             let mut listeners = self.listeners.iter().enumerate();
             let watched = listeners.all(|(index, listener)| self.watch(listener, index).is_ok());
             self.accepting = if watched {
@@ -192,10 +194,22 @@ impl<B: MessageBuffer> Shard<B> {
     }
 }
 
-/// Whether accepting failed because descriptors (EMFILE, ENFILE) or memory have run out.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+/// Whether accepting failed for this peer alone (accept(2), "Error handling"). Anything else, above
+/// all that descriptors (EMFILE, ENFILE) or memory have run out, would fail again at once.
+fn is_of_one_peer(error: &io::Error) -> bool {
+    let errors = [
+        Errno::CONNABORTED,
+        Errno::INTR,
+        Errno::PERM,
+        Errno::PROTO,
+        Errno::NETDOWN,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| errors.contains(&errno))
 }
 
 /// Whether one more connection is taken in.

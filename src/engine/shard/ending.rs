@@ -6,7 +6,10 @@ use crate::engine::timers::NEVER;
 use crate::protocol::handshake::response;
 use crate::protocol::{CloseCode, MessageBuffer, Refusal};
 
-use super::{Event, Shard, Stage, slot_number};
+use super::{Event, News, Shard, Stage, slot_number};
+
+/// Deadlines looked at in one poll; more wait for the next.
+const MAX_EXPIRIES: usize = 1024;
 
 impl<B: MessageBuffer> Shard<B> {
     /// Start the closing handshake. What is queued goes first; [`Event::Closed`] follows with the
@@ -60,20 +63,24 @@ impl<B: MessageBuffer> Shard<B> {
     pub(super) fn close_open(&mut self, slot: u32, code: CloseCode, reason: &str) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.close(code, reason, self.now);
-        self.closed.push((connection.handle(), Closed::by_server(code, reason)));
+        self.news.push(News::Closed(connection.handle(), Closed::by_server(code, reason)));
         self.open -= 1;
         self.counters.closed += 1;
         self.wake();
         self.depart(slot);
     }
 
-    /// Refuse a handshake that has not been accepted.
+    /// Refuse a handshake that has not been accepted; if it was reported, report its end.
     pub(super) fn refuse(&mut self, slot: u32, refusal: &Refusal) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        if connection.undecided_key().is_some() {
-            self.undecided -= 1;
-        }
+        let was_undecided = connection.undecided_key().is_some();
         connection.refuse(response::refuse(refusal, &[]), self.now);
+        if was_undecided {
+            self.undecided -= 1;
+            self.counters.abandoned += 1;
+            self.news.push(News::Abandoned(connection.handle(), refusal.reason.clone()));
+            self.wake();
+        }
         self.counters.refused += 1;
         self.depart(slot);
     }
@@ -96,7 +103,7 @@ impl<B: MessageBuffer> Shard<B> {
         if let Some(connection) = self.connections.get(slot as usize)
             && connection.is_open()
         {
-            self.closed.push((connection.handle(), Closed::lost()));
+            self.news.push(News::Closed(connection.handle(), Closed::lost()));
             self.counters.closed += 1;
             self.counters.lost += 1;
             self.wake();
@@ -108,7 +115,7 @@ impl<B: MessageBuffer> Shard<B> {
     pub(super) fn remove(&mut self, slot: u32) {
         self.leave_topics(slot);
         let Some(connection) = self.connections.try_remove(slot as usize) else { return };
-        self.poller.forget_closing(&connection);
+        self.poller.forget(&connection);
         match Stage::of(&connection) {
             Stage::Open => self.open -= 1,
             Stage::Deciding => self.undecided -= 1,
@@ -137,7 +144,8 @@ impl<B: MessageBuffer> Shard<B> {
     pub(super) fn fire_timers(&mut self, emit: &mut impl FnMut(Event<'_, B>)) {
         self.resume_accepting();
         let settings = self.settings;
-        while let Some((at, handle)) = self.timers.pop_due(self.now) {
+        for _ in 0..MAX_EXPIRIES {
+            let Some((at, handle)) = self.timers.pop_due(self.now) else { break };
             let Some(connection) = self.connection(handle) else { continue };
             if connection.armed != at {
                 continue;
@@ -169,7 +177,6 @@ impl<B: MessageBuffer> Shard<B> {
             State::Deciding(_) => {
                 self.counters.handshake_timeouts += 1;
                 self.refuse(slot, &Refusal::new(503, "the decision took too long"));
-                emit(Event::Abandoned { handle });
             }
             State::Open(_) if connection.is_silent(&self.settings, self.now) => {
                 self.counters.ping_timeouts += 1;

@@ -25,11 +25,8 @@ mod ending;
 /// Keys from here on are listeners, below are slots.
 const FIRST_LISTENER_KEY: u64 = 1 << 40;
 
-/// Messages after which a poll leaves the other ready sockets to the next one.
-const MAX_MESSAGES: u64 = 4096;
-
-/// Payload bytes after which it does.
-const MAX_MESSAGE_BYTES: u64 = 4 << 20;
+/// What one poll does before it leaves the other ready sockets to the next one.
+const BUDGET: Work = Work { messages: 4096, frames: 8192, bytes: 4 << 20, requests: 128 };
 
 /// What happened.
 #[derive(Debug)]
@@ -43,10 +40,12 @@ pub enum Event<'a, B> {
         /// Who asks.
         peer: Address,
     },
-    /// It is gone, or its time is over, before it was decided.
+    /// It was given up before it was decided: it is gone, out of time, or the server stops.
     Abandoned {
         /// A name that is stale from now on.
         handle: Handle,
+        /// Why, for a person.
+        reason: String,
     },
     /// The engine refused a handshake by itself.
     Refused {
@@ -86,6 +85,33 @@ pub enum Event<'a, B> {
     AcceptResumed,
 }
 
+/// How much a shard has done for its peers.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    messages: u64,
+    frames: u64,
+    bytes: u64,
+    requests: u64,
+}
+
+impl Work {
+    fn done(counters: &Counters) -> Self {
+        Self {
+            messages: counters.messages_received,
+            frames: counters.frames_received,
+            bytes: counters.bytes_received,
+            requests: counters.requested,
+        }
+    }
+
+    fn exceeds(self, before: Self, budget: Self) -> bool {
+        self.messages - before.messages >= budget.messages
+            || self.frames - before.frames >= budget.frames
+            || self.bytes - before.bytes >= budget.bytes
+            || self.requests - before.requests >= budget.requests
+    }
+}
+
 /// Whether new connections are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Accepting {
@@ -94,6 +120,12 @@ enum Accepting {
     Paused(Millis),
     /// Tries again after a rest; the next success ends it.
     Probing,
+}
+
+/// An event that could not be reported when it happened.
+enum News {
+    Closed(Handle, Closed),
+    Abandoned(Handle, String),
 }
 
 /// Where a connection stands, as far as the tables care.
@@ -119,6 +151,7 @@ impl Stage {
 /// A self-contained part of a server. See the [module](crate::engine).
 pub struct Shard<B> {
     settings: Settings,
+    /// Before what it watches: dropped first (see the SAFETY comment in its `add`).
     poller: Poller,
     listeners: Vec<Listener>,
     accepting: Accepting,
@@ -135,8 +168,8 @@ pub struct Shard<B> {
     early: Vec<Handle>,
     /// Slots with something to send or to settle.
     dirty: Vec<u32>,
-    /// Connections that the caller has closed since the last poll.
-    closed: Vec<(Handle, Closed)>,
+    /// What has happened outside a poll and is to be reported by the next one.
+    news: Vec<News>,
     buffer: Box<[u8]>,
     counters: Counters,
     now: Millis,
@@ -160,7 +193,7 @@ impl<B: MessageBuffer> Shard<B> {
             ready: Vec::new(),
             early: Vec::new(),
             dirty: Vec::new(),
-            closed: Vec::new(),
+            news: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             counters: Counters::default(),
             now,
@@ -174,8 +207,11 @@ impl<B: MessageBuffer> Shard<B> {
     pub fn poll(&mut self, now: Millis, mut emit: impl FnMut(Event<'_, B>)) -> io::Result<()> {
         self.now = now;
         let emit = &mut emit;
-        for (handle, closed) in std::mem::take(&mut self.closed) {
-            emit(Event::Closed { handle, closed });
+        for news in std::mem::take(&mut self.news) {
+            emit(match news {
+                News::Closed(handle, closed) => Event::Closed { handle, closed },
+                News::Abandoned(handle, reason) => Event::Abandoned { handle, reason },
+            });
         }
         for handle in std::mem::take(&mut self.early) {
             self.receive_early(handle, emit);
@@ -184,15 +220,11 @@ impl<B: MessageBuffer> Shard<B> {
             self.poller.wait(&mut self.ready)?;
             self.ready.reverse();
         }
-        let messages = self.counters.messages_received + MAX_MESSAGES;
-        let bytes = self.counters.message_bytes_received + MAX_MESSAGE_BYTES;
-        while let Some(ready) = self.ready.pop() {
+        let before = Work::done(&self.counters);
+        while !Work::done(&self.counters).exceeds(before, BUDGET)
+            && let Some(ready) = self.ready.pop()
+        {
             self.on_ready(ready, emit);
-            if self.counters.messages_received >= messages
-                || self.counters.message_bytes_received >= bytes
-            {
-                break;
-            }
         }
         self.fire_timers(emit);
         Ok(())
@@ -257,43 +289,40 @@ impl<B: MessageBuffer> Shard<B> {
     }
 
     fn receive(&mut self, slot: u32, hung_up: bool, emit: &mut impl FnMut(Event<'_, B>)) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        let turn = &mut Turn {
-            buffer: &mut self.buffer,
-            settings: &self.settings,
-            counters: &mut self.counters,
-            may_ask: self.undecided < self.settings.max_undecided_handshakes,
-            now: self.now,
-        };
-        let before = Stage::of(connection);
-        // An undecided connection is not received from, so only this tells that it is gone.
-        let fate = if hung_up && before == Stage::Deciding {
-            connection.lose(turn, emit)
-        } else {
-            connection.receive(turn, emit)
-        };
-        self.after_receiving(slot, before, fate);
+        self.with(slot, |connection, turn| {
+            if hung_up && matches!(connection.state, State::Deciding(_)) {
+                // It is not received from, so only this tells that it is gone.
+                connection.lose(turn, emit)
+            } else {
+                connection.receive(turn, emit)
+            }
+        });
     }
 
     fn receive_early(&mut self, handle: Handle, emit: &mut impl FnMut(Event<'_, B>)) {
-        if self.connection(handle).is_none() {
-            return;
+        if self.connection(handle).is_some() {
+            self.with(handle.slot(), |connection, turn| connection.receive_early(turn, emit));
         }
-        let Some(connection) = self.connections.get_mut(handle.slot() as usize) else { return };
-        let turn = &mut Turn {
-            buffer: &mut self.buffer,
-            settings: &self.settings,
-            counters: &mut self.counters,
-            may_ask: self.undecided < self.settings.max_undecided_handshakes,
-            now: self.now,
-        };
-        let before = Stage::of(connection);
-        let fate = connection.receive_early(turn, emit);
-        self.after_receiving(handle.slot(), before, fate);
     }
 
-    /// Bring the tables up to date with what a connection has become.
-    fn after_receiving(&mut self, slot: u32, before: Stage, fate: Fate) {
+    /// Let a connection have its turn, and bring the tables up to date with what it has become.
+    fn with(&mut self, slot: u32, turn: impl FnOnce(&mut Connection<B>, &mut Turn<'_>) -> Fate) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let before = Stage::of(connection);
+        let fate = turn(
+            connection,
+            &mut Turn {
+                buffer: &mut self.buffer,
+                settings: &self.settings,
+                counters: &mut self.counters,
+                may_ask: self.undecided < self.settings.max_undecided_handshakes,
+                now: self.now,
+            },
+        );
+        self.after_turn(slot, before, fate);
+    }
+
+    fn after_turn(&mut self, slot: u32, before: Stage, fate: Fate) {
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let after = Stage::of(connection);
         let has_queued = !connection.outbox.is_empty();

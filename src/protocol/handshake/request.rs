@@ -248,6 +248,8 @@ impl Spans<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SOUND: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nUpgrade: WebSocket\r\n\
@@ -359,6 +361,60 @@ mod tests {
         assert!(read(&filled(MAX_HEAD_BYTES)).is_ok());
         assert_eq!(status(&filled(MAX_HEAD_BYTES + 1)), 431);
         assert_eq!(status(&sound_with(&"X: y\r\n".repeat(100))), 431);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic_and_keep_no_more_than_16_kib(
+            pieces in prop::collection::vec(
+                prop_oneof![
+                    prop::collection::vec(any::<u8>(), 0..600),
+                    Just(SOUND.as_bytes().to_vec()),
+                    "[A-Za-z-]{1,20}: [ -~]{0,40}\r\n".prop_map(String::into_bytes),
+                    Just(b"\r\n".to_vec()),
+                ],
+                0..60,
+            )
+        ) {
+            let mut reader = RequestReader::default();
+            for piece in pieces {
+                if !matches!(reader.receive(&piece), Ok(Progress::Incomplete)) {
+                    break;
+                }
+                prop_assert!(reader.head.len() <= MAX_HEAD_BYTES);
+            }
+        }
+
+        #[test]
+        fn the_answer_does_not_depend_on_how_the_request_was_cut(
+            lines in prop::collection::vec("[A-Za-z-]{1,12}:[ -~]{0,30}\r\n", 0..5),
+            damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            size in 1..300_usize,
+        ) {
+            let mut text = (SOUND.to_owned() + &lines.concat() + "\r\n").into_bytes();
+            if let Some((at, byte)) = damage {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            let answer = |size: usize| {
+                let mut reader = RequestReader::default();
+                for piece in text.chunks(size) {
+                    match reader.receive(piece) {
+                        Ok(Progress::Incomplete) => {}
+                        Ok(Progress::Complete(request, _)) => {
+                            return Some(Ok(request.headers().count()));
+                        }
+                        Err(refusal) => return Some(Err(refusal.status)),
+                    }
+                }
+                None
+            };
+            match (answer(size), answer(text.len())) {
+                // Nonsense that does not end may be refused now or at the deadline.
+                (None, Some(Err(400))) | (Some(Err(400)), None) => {}
+                (cut, whole) => prop_assert_eq!(cut, whole),
+            }
+        }
     }
 
     #[test]

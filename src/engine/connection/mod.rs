@@ -1,0 +1,344 @@
+//! One connection: its socket, where it stands, what it keeps.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{Shutdown, shutdown};
+
+use crate::protocol::handshake::RequestReader;
+use crate::protocol::{CloseCode, Decoder, MessageBuffer, Opcode, Role, close, encoder};
+
+use super::handle::Handle;
+use super::listener::Address;
+use super::outbox::Outbox;
+use super::poller::Interest;
+use super::settings::Settings;
+use super::timers::{Millis, NEVER};
+use super::topics::Membership;
+
+mod receiving;
+
+pub use receiving::{READ_BUFFER_BYTES, Turn};
+
+/// Where a connection stands (RFC 6455 §4.2, §7).
+///
+/// ```text
+/// Requesting ─request whole─► Deciding ─accept─► Open ─Close due─► Closing ─both sent─► Lingering
+///      └─refused─► Lingering      └─reject─► Lingering                          └─EOF─► (gone)
+/// any ─TCP lost, or its deadline─► (gone; Open is reported as 1006)
+/// ```
+pub enum State<B> {
+    /// The request has not arrived whole.
+    Requesting(Box<Requesting>),
+    /// The caller decides; nothing is received meanwhile.
+    Deciding(Box<Undecided>),
+    /// Messages flow.
+    Open(Decoder<B>),
+    /// No message is reported any more.
+    Closing {
+        /// Our Close, until the flush that ends this batch: what the caller queues for messages
+        /// that came before the reason to close goes first.
+        farewell: Option<Vec<u8>>,
+        /// Reads on until the peer's Close, unless that has come or does not matter.
+        awaiting: Option<Decoder<B>>,
+    },
+    /// Everything is said. TCP is half closed once it is sent; then the peer's end is waited for,
+    /// since closing with unread bytes would reset what the peer has not read yet.
+    Lingering {
+        /// Whether our half is closed.
+        shut: bool,
+    },
+}
+
+/// A handshake that is being read.
+pub struct Requesting {
+    /// What has come of the request.
+    pub reader: RequestReader,
+    /// Who asks.
+    pub peer: Address,
+    /// Why it will be answered 503.
+    pub full: Option<&'static str>,
+}
+
+/// A handshake that waits for the caller.
+pub struct Undecided {
+    key: Box<[u8]>,
+    /// Bytes that came behind the request.
+    early: Vec<u8>,
+}
+
+/// Who ended a WebSocket connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The peer sent its Close first.
+    Peer,
+    /// This server closed it.
+    Server,
+    /// TCP ended without a Close.
+    Lost,
+}
+
+/// How a WebSocket connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The status code of the first Close, or 1005 or 1006 (RFC 6455 §7.1.5).
+    pub code: CloseCode,
+    /// The reason of that Close.
+    pub reason: String,
+    /// Who began.
+    pub side: Side,
+}
+
+impl Closed {
+    /// This server closes.
+    pub fn by_server(code: CloseCode, reason: &str) -> Self {
+        Self { code, reason: reason.to_owned(), side: Side::Server }
+    }
+
+    /// TCP has ended.
+    pub fn lost() -> Self {
+        Self { code: CloseCode::ABNORMAL, reason: String::new(), side: Side::Lost }
+    }
+
+    fn by_peer(code: CloseCode, reason: &str) -> Self {
+        Self { code, reason: reason.to_owned(), side: Side::Peer }
+    }
+}
+
+/// Whether a connection is still there after an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fate {
+    /// It is.
+    Lives,
+    /// TCP has ended: it is to be removed.
+    Gone,
+}
+
+/// One connection.
+pub struct Connection<B> {
+    socket: OwnedFd,
+    handle: Handle,
+    /// Where it stands.
+    pub state: State<B>,
+    /// The beginning of a frame (at most 131 bytes), or what came behind the request.
+    tail: Vec<u8>,
+    /// What waits to be sent.
+    pub outbox: Outbox,
+    /// What it hears.
+    pub memberships: Vec<Membership>,
+    /// Its address, for the limit on those.
+    pub ip: Option<IpAddr>,
+    /// What the poller watches for.
+    pub interest: Interest,
+    /// Whether it is on the shard's list of connections to flush.
+    pub dirty: bool,
+    /// Whether the caller wants no messages for now.
+    paused: bool,
+    sends_large: bool,
+    last_received: Millis,
+    last_ping: Millis,
+    /// When the handshake or the closing began.
+    since: Millis,
+    /// The time of its live entry among the timers.
+    pub armed: Millis,
+}
+
+impl<B: MessageBuffer> Connection<B> {
+    /// A connection that has just been accepted.
+    pub fn new(socket: OwnedFd, handle: Handle, requesting: Requesting, now: Millis) -> Self {
+        Self {
+            socket,
+            handle,
+            ip: requesting.peer.ip(),
+            state: State::Requesting(Box::new(requesting)),
+            tail: Vec::new(),
+            outbox: Outbox::default(),
+            memberships: Vec::new(),
+            interest: Interest::READ,
+            dirty: false,
+            paused: false,
+            sends_large: false,
+            last_received: now,
+            last_ping: now,
+            since: now,
+            armed: NEVER,
+        }
+    }
+
+    /// Its name.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// Whether messages may be queued for it: it is open, will be if the caller accepts it, or
+    /// its Close is due but goes out with the next flush only.
+    pub fn is_reachable(&self) -> bool {
+        match &self.state {
+            State::Open(_) | State::Deciding(_) | State::Closing { farewell: Some(_), .. } => true,
+            State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => false,
+        }
+    }
+
+    /// Whether it is reachable and its opening handshake is done.
+    pub fn is_accepted(&self) -> bool {
+        self.is_reachable() && !matches!(self.state, State::Deciding(_))
+    }
+
+    /// Whether its opening handshake is done and no Close is due.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// What the poller should watch for, now that the outbox was written.
+    pub fn wanted_interest(&self, settings: &Settings) -> Interest {
+        let read = match &self.state {
+            State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => true,
+            State::Deciding(_) => return Interest::END,
+            State::Open(_) => !self.paused && !self.is_congested(settings),
+        };
+        Interest { read, write: !self.outbox.is_empty(), end: false }
+    }
+
+    /// When something must happen if nothing else does.
+    pub fn due_at(&self, settings: &Settings) -> Millis {
+        match &self.state {
+            State::Requesting(_) | State::Deciding(_) => {
+                after(self.since, settings.handshake_timeout)
+            }
+            State::Open(_) => {
+                let ping_at = self.last_received.max(self.last_ping);
+                after(ping_at, settings.ping_interval).min(self.silent_at(settings))
+            }
+            State::Closing { .. } | State::Lingering { .. } => self.since + settings.close_timeout,
+        }
+    }
+
+    /// Whether the ping timeout has run out.
+    pub fn is_silent(&self, settings: &Settings, now: Millis) -> bool {
+        now >= self.silent_at(settings)
+    }
+
+    /// When the ping timeout runs out. Never while we are the ones who do not read.
+    fn silent_at(&self, settings: &Settings) -> Millis {
+        if self.paused { NEVER } else { after(self.last_received, settings.ping_timeout) }
+    }
+
+    /// Receive messages, or leave them to TCP. Time that was not listened is not silence.
+    pub fn set_paused(&mut self, paused: bool, now: Millis) {
+        self.paused = paused;
+        self.last_received = now;
+    }
+
+    /// Queue a Ping.
+    pub fn ping(&mut self, now: Millis) {
+        self.last_ping = now;
+        self.outbox.push_message(Opcode::Ping, &[]);
+    }
+
+    /// Answer the handshake with 101. Payloads that were queued meanwhile follow `first`.
+    pub fn accept(&mut self, mut response: Vec<u8>, first: Option<&[u8]>, now: Millis) {
+        let opened = State::Open(Decoder::new(Role::Server));
+        if let State::Deciding(undecided) = std::mem::replace(&mut self.state, opened) {
+            self.tail = undecided.early;
+        }
+        if let Some(payload) = first {
+            encoder::append_frame(&mut response, Opcode::Text, payload);
+        }
+        self.outbox.push_front(response);
+        (self.last_received, self.last_ping) = (now, now);
+    }
+
+    /// The handshake's key, while it is undecided.
+    pub fn undecided_key(&self) -> Option<&[u8]> {
+        match &self.state {
+            State::Deciding(undecided) => Some(&undecided.key),
+            State::Requesting(_)
+            | State::Open(_)
+            | State::Closing { .. }
+            | State::Lingering { .. } => None,
+        }
+    }
+
+    /// Whether bytes wait here that were received before the handshake was accepted.
+    pub fn has_early_bytes(&self) -> bool {
+        self.is_open() && !self.tail.is_empty()
+    }
+
+    /// End the handshake with this response. Drops what was queued.
+    pub fn refuse(&mut self, response: Vec<u8>, now: Millis) {
+        self.outbox.clear();
+        self.outbox.push_front(response);
+        self.linger(now);
+    }
+
+    /// Close an open connection: the farewell goes out with the next flush, behind what is queued
+    /// until then.
+    pub fn close(&mut self, code: CloseCode, reason: &str, now: Millis) {
+        let lingering = State::Lingering { shut: false };
+        self.state = match std::mem::replace(&mut self.state, lingering) {
+            State::Open(decoder) => State::Closing {
+                farewell: Some(close::frame(code, reason)),
+                awaiting: Some(decoder),
+            },
+            unopened_or_closing => unopened_or_closing,
+        };
+        self.since = now;
+    }
+
+    /// Queue the farewell, if one is due.
+    pub fn say_farewell(&mut self) {
+        if let State::Closing { farewell, awaiting } = &mut self.state {
+            if let Some(frame) = farewell.take() {
+                self.outbox.append_with(frame.len(), |out| out.extend_from_slice(&frame));
+            }
+            if awaiting.is_none() {
+                self.state = State::Lingering { shut: false };
+            }
+        }
+    }
+
+    /// Send what the socket takes; returns how many bytes that was.
+    pub fn write(&mut self, settings: &Settings, now: Millis) -> io::Result<usize> {
+        let was_congested = self.is_congested(settings);
+        let count = self.outbox.write(self.socket.as_fd())?;
+        if was_congested && count > 0 {
+            // It was not listened to, but it reads: it is alive.
+            self.last_received = now;
+        }
+        Ok(count)
+    }
+
+    /// Whether so much waits for it that it is not read from: it does not read what it causes.
+    fn is_congested(&self, settings: &Settings) -> bool {
+        self.outbox.len() > settings.max_send_buffer / 2
+    }
+
+    /// Close our half of TCP if everything is said and sent.
+    pub fn shut_if_done(&mut self) {
+        if let State::Lingering { shut: shut @ false } = &mut self.state
+            && self.outbox.is_empty()
+        {
+            *shut = true;
+            // Fails only where TCP has ended already, which the poller will say.
+            let _ = shutdown(&self.socket, Shutdown::Write);
+        }
+    }
+
+    fn linger(&mut self, now: Millis) {
+        self.state = State::Lingering { shut: false };
+        self.since = now;
+    }
+}
+
+impl<B> AsFd for Connection<B> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A deadline; a period of 0 is none.
+fn after(from: Millis, period: Millis) -> Millis {
+    if period == 0 { NEVER } else { from + period }
+}

@@ -1,0 +1,308 @@
+//! What a connection does with what its peer sends.
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use crate::engine::counters::Counters;
+use crate::engine::settings::Settings;
+use crate::engine::shard::Event;
+use crate::engine::timers::Millis;
+use crate::protocol::decoder::Event as Decoded;
+use crate::protocol::handshake::{Progress, response};
+use crate::protocol::{Failure, MessageBuffer, Opcode, Refusal};
+
+use super::{Closed, Connection, Fate, State, Undecided};
+
+/// The buffer that every connection of a shard receives into: what a peer that sends large
+/// messages may deliver at once.
+pub const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// What a peer that sends small messages may deliver at once, so that its turn stays short.
+const SMALL_READ_BYTES: usize = 32 * 1024;
+
+/// Mean message size from which a peer counts as sending large ones.
+const LARGE_MESSAGE_BYTES: usize = 4096;
+
+/// Reads of one frame that fill all the room it has yet, in one turn.
+const MAX_DIRECT_READS: usize = 4;
+
+/// Where at least this much of a frame is missing, it is received straight into its own memory.
+const DIRECT_FROM_BYTES: u64 = 16 * 1024;
+
+/// What a connection borrows from its shard while it receives.
+pub struct Turn<'a> {
+    /// Where to receive to.
+    pub buffer: &'a mut [u8],
+    /// The bounds.
+    pub settings: &'a Settings,
+    /// The totals.
+    pub counters: &'a mut Counters,
+    /// Whether one more handshake may wait for the caller.
+    pub may_ask: bool,
+    /// The time.
+    pub now: Millis,
+}
+
+impl<B: MessageBuffer> Connection<B> {
+    /// Receive once and report what that completes.
+    pub fn receive(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
+        match self.state {
+            State::Requesting(_) => self.receive_request(turn, emit),
+            State::Deciding(_) => Fate::Lives,
+            State::Open(_) | State::Closing { awaiting: Some(_), .. } => {
+                self.receive_frames(turn, emit)
+            }
+            State::Closing { .. } | State::Lingering { .. } => self.discard(turn),
+        }
+    }
+
+    /// Decode what came behind the request. Like [`receive`](Self::receive), without receiving.
+    pub fn receive_early(
+        &mut self,
+        turn: &mut Turn<'_>,
+        emit: &mut impl FnMut(Event<'_, B>),
+    ) -> Fate {
+        let mut early = std::mem::take(&mut self.tail);
+        self.decode(&mut early, turn, emit);
+        Fate::Lives
+    }
+
+    fn receive_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        emit: &mut impl FnMut(Event<'_, B>),
+    ) -> Fate {
+        let State::Requesting(requesting) = &mut self.state else { return Fate::Lives };
+        let buffer = turn.buffer.get_mut(..SMALL_READ_BYTES).unwrap_or_default();
+        let count = match received(recv(&self.socket, buffer, RecvFlags::empty())) {
+            Received::Bytes(count) => count,
+            Received::Nothing => return Fate::Lives,
+            Received::End => return Fate::Gone,
+        };
+        let piece = turn.buffer.get(..count).unwrap_or_default();
+        let busy = (!turn.may_ask).then_some("too many handshakes under way");
+        let result = match (requesting.reader.receive(piece), requesting.full.or(busy)) {
+            (Ok(Progress::Complete(..)), Some(reason)) => Err(Refusal::new(503, reason)),
+            (result, _) => result,
+        };
+        let peer = requesting.peer.clone();
+        match result {
+            Ok(Progress::Incomplete) => {}
+            Ok(Progress::Complete(request, taken)) => {
+                turn.counters.requested += 1;
+                let early = piece.get(taken..).unwrap_or_default().to_vec();
+                self.state =
+                    State::Deciding(Box::new(Undecided { key: request.key().into(), early }));
+                emit(Event::Requested { handle: self.handle, request, peer });
+            }
+            Err(refusal) => {
+                turn.counters.refused += 1;
+                self.refuse(response::refuse(&refusal, &[]), turn.now);
+                emit(Event::Refused { peer, refusal });
+            }
+        }
+        Fate::Lives
+    }
+
+    fn receive_frames(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
+        for reads in 0..MAX_DIRECT_READS {
+            let room = match &mut self.state {
+                State::Open(decoder) => decoder.room(DIRECT_FROM_BYTES),
+                _ => None,
+            };
+            let Some(room) = room else {
+                return if reads == 0 { self.receive_into_buffer(turn, emit) } else { Fate::Lives };
+            };
+            let most = room.len();
+            match received(recv(&self.socket, room, RecvFlags::empty())) {
+                Received::Nothing => return Fate::Lives,
+                Received::End => return self.lose(turn, emit),
+                Received::Bytes(count) => {
+                    self.take_direct(count, turn, emit);
+                    if count < most {
+                        return Fate::Lives;
+                    }
+                }
+            }
+        }
+        Fate::Lives
+    }
+
+    fn receive_into_buffer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        emit: &mut impl FnMut(Event<'_, B>),
+    ) -> Fate {
+        let kept = self.tail.len();
+        let most = if self.sends_large { READ_BUFFER_BYTES } else { SMALL_READ_BYTES };
+        let buffer = std::mem::take(&mut turn.buffer);
+        let room = buffer.get_mut(kept..most).unwrap_or_default();
+        let fate = match received(recv(&self.socket, room, RecvFlags::empty())) {
+            Received::Nothing => Fate::Lives,
+            Received::End => self.lose(turn, emit),
+            Received::Bytes(count) => {
+                self.note_received(count, turn);
+                if let Some(front) = buffer.get_mut(..kept) {
+                    front.copy_from_slice(&self.tail);
+                }
+                let input = buffer.get_mut(..kept + count).unwrap_or_default();
+                let messages = self.decode(input, turn, emit);
+                self.sends_large = count / (messages + 1) >= LARGE_MESSAGE_BYTES;
+                Fate::Lives
+            }
+        };
+        turn.buffer = buffer;
+        fate
+    }
+
+    /// `count` bytes of a large frame were received straight to where they will stay.
+    fn take_direct(
+        &mut self,
+        count: usize,
+        turn: &mut Turn<'_>,
+        emit: &mut impl FnMut(Event<'_, B>),
+    ) {
+        self.note_received(count, turn);
+        self.sends_large = true;
+        let State::Open(decoder) = &mut self.state else { return };
+        match decoder.received(count) {
+            Ok(None) => {}
+            Ok(Some(event)) => {
+                self.report(event, turn, emit);
+            }
+            Err(failure) => self.fail(failure, turn, emit),
+        }
+    }
+
+    fn note_received(&mut self, count: usize, turn: &mut Turn<'_>) {
+        self.last_received = turn.now;
+        turn.counters.bytes_received += count as u64;
+    }
+
+    /// Decode all of `input`; keep the beginning of a frame. Returns the number of messages.
+    fn decode(
+        &mut self,
+        mut input: &mut [u8],
+        turn: &mut Turn<'_>,
+        emit: &mut impl FnMut(Event<'_, B>),
+    ) -> usize {
+        let mut messages = 0;
+        while let State::Open(decoder) | State::Closing { awaiting: Some(decoder), .. } =
+            &mut self.state
+        {
+            let frames = decoder.frames();
+            let result = decoder.next(&mut input, &turn.settings.limits);
+            turn.counters.frames_received += decoder.frames() - frames;
+            match result {
+                Ok(None) => {
+                    self.tail = input.to_vec();
+                    return messages;
+                }
+                Ok(Some(event)) => messages += self.report(event, turn, emit),
+                Err(failure) => self.fail(failure, turn, emit),
+            }
+        }
+        self.tail = Vec::new();
+        messages
+    }
+
+    /// Act on what the peer said. Returns how many messages that was.
+    fn report(
+        &mut self,
+        event: Decoded<'_, B>,
+        turn: &mut Turn<'_>,
+        emit: &mut impl FnMut(Event<'_, B>),
+    ) -> usize {
+        let open = self.is_open();
+        match event {
+            Decoded::Message(kind, payload) if open => {
+                turn.counters.messages_received += 1;
+                turn.counters.message_bytes_received += payload.len() as u64;
+                emit(Event::Message { handle: self.handle, kind, payload });
+                return 1;
+            }
+            Decoded::Ping(payload) if open => {
+                self.outbox.push_message(Opcode::Pong, payload);
+            }
+            Decoded::Close(code, reason) if open => {
+                turn.counters.closed += 1;
+                self.close(code, "", turn.now);
+                self.expect_nothing();
+                let closed = Closed::by_peer(code, reason);
+                emit(Event::Closed { handle: self.handle, closed });
+            }
+            // The answer to our Close: both are sent.
+            Decoded::Close(..) => self.expect_nothing(),
+            // After our Close nothing may be sent, and nobody waits for messages.
+            Decoded::Message(..) | Decoded::Ping(_) | Decoded::Pong(_) => {}
+        }
+        0
+    }
+
+    /// Fail the connection (RFC 6455 §7.1.7).
+    fn fail(&mut self, failure: Failure, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) {
+        if self.is_open() {
+            turn.counters.closed += 1;
+            turn.counters.failed += 1;
+            self.close(failure.code, failure.reason, turn.now);
+            let closed = Closed::by_server(failure.code, failure.reason);
+            emit(Event::Closed { handle: self.handle, closed });
+        }
+        self.expect_nothing();
+    }
+
+    /// TCP has ended.
+    pub fn lose(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
+        match self.state {
+            State::Open(_) => {
+                turn.counters.closed += 1;
+                turn.counters.lost += 1;
+                emit(Event::Closed { handle: self.handle, closed: Closed::lost() });
+            }
+            State::Deciding(_) => {
+                turn.counters.abandoned += 1;
+                emit(Event::Abandoned { handle: self.handle, reason: "gone".to_owned() });
+            }
+            State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => {}
+        }
+        Fate::Gone
+    }
+
+    /// The peer's Close has come, or does not matter any more.
+    fn expect_nothing(&mut self) {
+        match &mut self.state {
+            State::Closing { awaiting, farewell: Some(_) } => *awaiting = None,
+            State::Closing { .. } => self.state = State::Lingering { shut: false },
+            State::Requesting(_)
+            | State::Deciding(_)
+            | State::Open(_)
+            | State::Lingering { .. } => {}
+        }
+    }
+
+    fn discard(&mut self, turn: &mut Turn<'_>) -> Fate {
+        let buffer = turn.buffer.get_mut(..SMALL_READ_BYTES).unwrap_or_default();
+        match received(recv(&self.socket, buffer, RecvFlags::empty())) {
+            Received::Bytes(_) | Received::Nothing => Fate::Lives,
+            Received::End => Fate::Gone,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Received {
+    Bytes(usize),
+    /// Not now.
+    Nothing,
+    /// The peer's end, or a failed socket: either way nothing comes any more.
+    End,
+}
+
+fn received<T>(result: rustix::io::Result<(T, usize)>) -> Received {
+    match result.map(|(_, count)| count) {
+        Ok(0) => Received::End,
+        Ok(count) => Received::Bytes(count),
+        Err(Errno::AGAIN | Errno::INTR) => Received::Nothing,
+        Err(_) => Received::End,
+    }
+}
