@@ -499,6 +499,29 @@ fn a_client_that_does_not_read_its_answers_is_not_read_from() {
 }
 
 #[test]
+fn a_peer_gets_its_share_of_a_turn_and_nothing_of_the_rest_is_lost() {
+    let mut server = Server::new(Settings::default());
+    let (mut flooder, handle) = server.open();
+    let frames: Vec<u8> =
+        (0..1000_u32).flat_map(|n| masked(Opcode::Text, n.to_string().as_bytes())).collect();
+    flooder.write_all(&frames).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    server.poll();
+    assert_eq!(server.seen.len(), 256);
+    server.shard.pause_reading(handle);
+    server.shard.flush();
+    for _ in 0..5 {
+        server.poll();
+    }
+    assert_eq!(server.seen.len(), 256, "paused in the middle of what was received");
+    server.shard.resume_reading(handle);
+    server.until("the rest", |server| server.seen.len() == 1000);
+    for (n, seen) in server.seen.iter().enumerate() {
+        assert_eq!(*seen, Seen::Message(handle, n.to_string().into_bytes()));
+    }
+}
+
+#[test]
 fn reading_can_be_paused_and_resumed() {
     let mut server = Server::new(Settings::default());
     let (mut client, handle) = server.open();

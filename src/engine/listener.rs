@@ -58,6 +58,8 @@ pub struct ListenError {
 pub struct Listener {
     socket: OwnedFd,
     address: Address,
+    /// The inode of a Unix socket's file: by the end it may be a successor's.
+    inode: Option<u64>,
 }
 
 impl Listener {
@@ -116,7 +118,11 @@ impl Listener {
             Some(inet) => Address::Inet(inet),
             None => Address::Unix(local.as_pathname().map(Path::to_owned)),
         };
-        Ok(Self { socket: socket.into(), address })
+        let inode = match &address {
+            Address::Unix(Some(path)) => inode_of(path),
+            Address::Unix(None) | Address::Inet(_) => None,
+        };
+        Ok(Self { socket: socket.into(), address, inode })
     }
 
     /// Where it listens, with the port that the system chose.
@@ -147,7 +153,9 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Address::Unix(Some(path)) = &self.address {
+        if let Address::Unix(Some(path)) = &self.address
+            && inode_of(path) == self.inode
+        {
             // Somebody may have removed it before; there is nobody to tell otherwise.
             let _ = std::fs::remove_file(path);
         }
@@ -169,6 +177,11 @@ fn accept_nonblocking(
     rustix::io::ioctl_fionbio(&socket, true)?;
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
     Ok((socket, peer))
+}
+
+fn inode_of(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|file| file.ino())
 }
 
 /// Whether this machine has no such address.
@@ -226,6 +239,19 @@ mod tests {
         assert!(Listener::bind(&host, 0, 16).is_err());
         assert_eq!(live.address().to_string(), host);
         drop(live);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_successors_unix_socket_is_left_alone() {
+        let path = std::env::temp_dir().join(format!("rakit-ws-next-{}.sock", std::process::id()));
+        let host = format!("unix:{}", path.display());
+        let first = Listener::bind(&host, 0, 16).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = Listener::bind(&host, 0, 16).unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
         assert!(!path.exists());
     }
 

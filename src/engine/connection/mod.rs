@@ -117,13 +117,16 @@ pub enum Fate {
 }
 
 /// One connection.
+#[allow(clippy::struct_excessive_bools)] // Each is of its own; what excludes each other is `State`.
 pub struct Connection<B> {
     socket: OwnedFd,
     handle: Handle,
     /// Where it stands.
     pub state: State<B>,
-    /// The beginning of a frame (at most 131 bytes), or what came behind the request.
+    /// What was received and is not decoded: the beginning of a frame, at most 131 bytes; more
+    /// while `has_backlog`.
     tail: Vec<u8>,
+    has_backlog: bool,
     /// What waits to be sent.
     pub outbox: Outbox,
     /// What it hears.
@@ -154,6 +157,7 @@ impl<B: MessageBuffer> Connection<B> {
             ip: requesting.peer.ip(),
             state: State::Requesting(Box::new(requesting)),
             tail: Vec::new(),
+            has_backlog: false,
             outbox: Outbox::default(),
             memberships: Vec::new(),
             interest: Interest::READ,
@@ -241,6 +245,7 @@ impl<B: MessageBuffer> Connection<B> {
     pub fn accept(&mut self, mut response: Vec<u8>, first: Option<&[u8]>, now: Millis) {
         let opened = State::Open(Decoder::new(Role::Server));
         if let State::Deciding(undecided) = std::mem::replace(&mut self.state, opened) {
+            self.has_backlog = !undecided.early.is_empty();
             self.tail = undecided.early;
         }
         if let Some(payload) = first {
@@ -261,9 +266,10 @@ impl<B: MessageBuffer> Connection<B> {
         }
     }
 
-    /// Whether bytes wait here that were received before the handshake was accepted.
-    pub fn has_early_bytes(&self) -> bool {
-        self.is_open() && !self.tail.is_empty()
+    /// Whether its turn comes again without anything new from its peer: frames wait here that came
+    /// behind the request, or that were more than its share of a turn.
+    pub fn has_backlog(&self) -> bool {
+        self.has_backlog && !self.paused
     }
 
     /// End the handshake with this response. Drops what was queued.

@@ -20,6 +20,9 @@ pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// What a peer that sends small messages may deliver at once, so that its turn stays short.
 const SMALL_READ_BYTES: usize = 32 * 1024;
 
+/// Messages of one peer in one turn; the next one is its neighbours'.
+const MAX_MESSAGES: usize = 256;
+
 /// Mean message size from which a peer counts as sending large ones.
 const LARGE_MESSAGE_BYTES: usize = 4096;
 
@@ -44,7 +47,7 @@ pub struct Turn<'a> {
 }
 
 impl<B: MessageBuffer> Connection<B> {
-    /// Receive once and report what that completes.
+    /// Receive once, unless there is a backlog, and report what that completes.
     pub fn receive(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
         match self.state {
             State::Requesting(_) => self.receive_request(turn, emit),
@@ -56,14 +59,11 @@ impl<B: MessageBuffer> Connection<B> {
         }
     }
 
-    /// Decode what came behind the request. Like [`receive`](Self::receive), without receiving.
-    pub fn receive_early(
-        &mut self,
-        turn: &mut Turn<'_>,
-        emit: &mut impl FnMut(Event<'_, B>),
-    ) -> Fate {
-        let mut early = std::mem::take(&mut self.tail);
-        self.decode(&mut early, turn, emit);
+    /// Decode what has been received already.
+    fn work_off(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
+        self.has_backlog = false;
+        let mut backlog = std::mem::take(&mut self.tail);
+        self.decode(&mut backlog, turn, emit);
         Fate::Lives
     }
 
@@ -105,6 +105,9 @@ impl<B: MessageBuffer> Connection<B> {
     }
 
     fn receive_frames(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
+        if self.has_backlog {
+            return self.work_off(turn, emit);
+        }
         for reads in 0..MAX_DIRECT_READS {
             let room = match &mut self.state {
                 State::Open(decoder) => decoder.room(DIRECT_FROM_BYTES),
@@ -179,7 +182,8 @@ impl<B: MessageBuffer> Connection<B> {
         turn.counters.bytes_received += count as u64;
     }
 
-    /// Decode all of `input`; keep the beginning of a frame. Returns the number of messages.
+    /// Decode `input`, but no more than a turn's share of messages; keep the rest. Returns the
+    /// number of messages.
     fn decode(
         &mut self,
         mut input: &mut [u8],
@@ -198,7 +202,14 @@ impl<B: MessageBuffer> Connection<B> {
                     self.tail = input.to_vec();
                     return messages;
                 }
-                Ok(Some(event)) => messages += self.report(event, turn, emit),
+                Ok(Some(event)) => {
+                    messages += self.report(event, turn, emit);
+                    if messages == MAX_MESSAGES && !input.is_empty() {
+                        self.has_backlog = true;
+                        self.tail = input.to_vec();
+                        return messages;
+                    }
+                }
                 Err(failure) => self.fail(failure, turn, emit),
             }
         }

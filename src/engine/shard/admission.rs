@@ -65,8 +65,8 @@ impl<B: MessageBuffer> Shard<B> {
         let Some(key) = connection.undecided_key() else { return false };
         let response = response::accept(key, subprotocol, headers);
         connection.accept(response, first, now);
-        if connection.has_early_bytes() {
-            self.early.push(handle);
+        if connection.has_backlog() {
+            self.backlogs.push(handle);
             self.wake();
         }
         self.undecided -= 1;

@@ -201,6 +201,10 @@ impl<B: MessageBuffer> Shard<B> {
         let now = self.now;
         if let Some(connection) = self.connection(handle) {
             connection.set_paused(paused, now);
+            if connection.has_backlog() {
+                self.backlogs.push(handle);
+                self.wake();
+            }
             self.arm(handle.slot());
             self.touch(handle.slot());
         }

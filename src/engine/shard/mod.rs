@@ -164,8 +164,8 @@ pub struct Shard<B> {
     timers: Timers,
     /// Ready sockets that the last poll left over, the next one last.
     ready: Vec<Ready>,
-    /// Connections that have bytes from before they were accepted.
-    early: Vec<Handle>,
+    /// Connections that may have a backlog.
+    backlogs: Vec<Handle>,
     /// Slots with something to send or to settle.
     dirty: Vec<u32>,
     /// What has happened outside a poll and is to be reported by the next one.
@@ -191,7 +191,7 @@ impl<B: MessageBuffer> Shard<B> {
             topics: Topics::default(),
             timers: Timers::default(),
             ready: Vec::new(),
-            early: Vec::new(),
+            backlogs: Vec::new(),
             dirty: Vec::new(),
             news: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -213,8 +213,10 @@ impl<B: MessageBuffer> Shard<B> {
                 News::Abandoned(handle, reason) => Event::Abandoned { handle, reason },
             });
         }
-        for handle in std::mem::take(&mut self.early) {
-            self.receive_early(handle, emit);
+        for handle in std::mem::take(&mut self.backlogs) {
+            if self.connection(handle).is_some_and(|connection| connection.has_backlog()) {
+                self.receive(handle.slot(), false, emit);
+            }
         }
         if self.ready.is_empty() {
             self.poller.wait(&mut self.ready)?;
@@ -299,12 +301,6 @@ impl<B: MessageBuffer> Shard<B> {
         });
     }
 
-    fn receive_early(&mut self, handle: Handle, emit: &mut impl FnMut(Event<'_, B>)) {
-        if self.connection(handle).is_some() {
-            self.with(handle.slot(), |connection, turn| connection.receive_early(turn, emit));
-        }
-    }
-
     /// Let a connection have its turn, and bring the tables up to date with what it has become.
     fn with(&mut self, slot: u32, turn: impl FnOnce(&mut Connection<B>, &mut Turn<'_>) -> Fate) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
@@ -335,6 +331,10 @@ impl<B: MessageBuffer> Shard<B> {
             (Stage::Requesting, Stage::Ending) => return self.depart(slot),
             (Stage::Requesting, Stage::Deciding) => self.undecided += 1,
             _ => {}
+        }
+        if connection.has_backlog() {
+            self.backlogs.push(connection.handle());
+            self.wake();
         }
         if has_queued || before != after || after == Stage::Ending {
             self.touch(slot);
