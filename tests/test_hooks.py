@@ -547,33 +547,82 @@ async def test_idle_hook_is_told_of_silent_clients_alone(make_server, serve, con
 # --- crash
 
 
+class PanicError(BaseException):
+    """As a panic of the native module arrives: no Exception."""
+
+
 class BrokenEngine:
-    """An engine whose poller does not work."""
+    """An engine of which one method does not work."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, method, error):
         self.engine = engine
-        self.polls = 0
+        self.method = method
+        self.error = error
+        self.calls = 0
 
-    def poll(self):
-        self.polls += 1
-        raise OSError("the poller is broken")
+    def fail(self):
+        self.calls += 1
+        raise self.error
 
     def __getattr__(self, name):
-        return getattr(self.engine, name)
+        return self.fail if name == self.method else getattr(self.engine, name)
 
 
-async def test_crash_ends_the_server_and_is_told_once(make_server, connect, hook, logged_errors):
-    server = make_server(close_timeout=0.3)
+def break_engine(server, method, error):
+    server._running.engine = broken = BrokenEngine(server._running.engine, method, error)
+    return broken
+
+
+@pytest.mark.parametrize("error", [OSError("no poller"), MemoryError(), PanicError("a panic")])
+@pytest.mark.parametrize("method", ["poll", "flush"])
+async def test_crash_ends_the_server_and_is_told_once(
+    make_server, connect, hook, logged_errors, method, error
+):
+    server = make_server(close_timeout=5)
     crashes, stops = calls_of(server, "crash", hook), calls_of(server, "stop", hook)
     async with server:
         client = await connect(server)
-        server._running.engine = broken = BrokenEngine(server._running.engine)
+        broken = break_engine(server, method, error)
         await client.send({"message": 1})
-        await within(server.serve_forever())
-    ((error,),) = crashes
-    assert isinstance(error, OSError)
+        await within(server._running.stopped.wait())
+        await asyncio.sleep(0.1)  # whoever spins calls it again
+        assert broken.calls == 1
+        began_s = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began_s < 1, "waited for what cannot come"
+    assert crashes == [(error,)]
     assert len(stops) == 1
-    assert broken.polls == 1
+    assert logged_errors()[0] == "crashed"
+    assert logged_errors().count("crashed") == 1
+    assert server._exit_code == 1
+
+
+async def test_clients_of_a_crashed_server_are_closed_with_1011(
+    make_server, connect, logged_errors
+):
+    server = make_server()
+    async with server:
+        client, other = await connect(server), await connect(server)
+        break_engine(server, "poll", PanicError())
+        await client.send({"message": 1})
+        await within(server._running.stopped.wait())
+    # What the first has sent is not read any more: TCP resets its connection.
+    assert await other.receive_close() == (1011, "internal error")
+    assert logged_errors() == ["crashed"]
+
+
+async def test_panic_under_a_message_is_a_crash(make_server, connect, logged_errors):
+    server = make_server()
+    crashes = calls_of(server, "crash")
+    async with server:
+        client = await connect(server)
+
+        def panic(*_):
+            raise PanicError
+
+        server._running.hub.publish = panic
+        await client.send({"event": "message", "channel": "c", "data": 1})
+        await within(server._running.stopped.wait())
+    assert isinstance(crashes[0][0], PanicError)
     assert logged_errors() == ["crashed"]
 
 
@@ -627,7 +676,7 @@ def test_run_returns_1_after_a_crash_and_0_otherwise(tmp_path):
 
 @pytest.mark.parametrize("event", ["start", "stop", "disconnect", "receive", "send", "idle"])
 async def test_hook_that_raises_is_logged_with_its_traceback_and_the_next_is_called(
-    make_server, connect, hook, caplog, event
+    make_server, connect, hook, caplog, logged_errors, event
 ):
     server = make_server(ping_interval=0.05, close_timeout=0.3)
     server.on(event)(hook(raising(ValueError("of the application"))))

@@ -644,3 +644,85 @@ async def meet_the_descriptor_limit(address):
     await member.fence()
     await late.aclose()
     await member.aclose()
+
+
+# --- Signals
+
+START_APP = """
+import asyncio
+
+from rakit_ws import Server
+
+server = Server(port=0, close_timeout=30)
+
+
+@server.on("start")
+async def start(server):
+    print(server.addresses[0], flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("cancelled", flush=True)
+        if HANGS:
+            await asyncio.Event().wait()
+
+
+raise SystemExit(server.run())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_ends_a_start_hook_that_waits(tmp_path, number):
+    with app(tmp_path, START_APP.replace("HANGS", "False")) as (process, _):
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "cancelled\n" in output
+    assert "Traceback" not in output
+
+
+def test_second_signal_ends_the_process_at_once_though_a_start_hook_hangs(tmp_path):
+    with app(tmp_path, START_APP.replace("HANGS", "True")) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert "cancelled\n" in iter(process.stdout.readline, "")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "stopped at once" in output
+
+
+async def test_stop_cancels_an_async_start_hook():
+    server = quiet_server()
+    ends = []
+
+    @server.on("start")
+    async def start(server):
+        asyncio.get_running_loop().call_soon(server.stop)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append("start")
+
+    async with server:
+        await within(server.serve_forever())
+    assert ends == ["start"]
+
+
+async def test_server_whose_start_is_cancelled_listens_no_more():
+    server = quiet_server()
+    addresses = []
+
+    @server.on("start")
+    async def start(server):
+        addresses.extend(server.addresses)
+        await asyncio.Event().wait()
+
+    entering = asyncio.ensure_future(server.__aenter__())
+    await until(lambda: addresses)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    with pytest.raises(ConnectionError):
+        await RawClient.open(addresses[0])
+    with pytest.raises(UsageError, match="not running"):
+        server.stop()

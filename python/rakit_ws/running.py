@@ -8,7 +8,7 @@ import logging
 import resource
 import time
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rakit_ws import _core, wire
 from rakit_ws._core import Engine
@@ -25,13 +25,15 @@ from rakit_ws.router import Router
 from rakit_ws.tasks import Tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from rakit_ws._core import Request
     from rakit_ws.commands import Command
     from rakit_ws.config import Config
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.events import Hooks
+
+T = TypeVar("T")
 
 PRODUCT = f"rakit_ws/{_core.__version__}"
 
@@ -63,7 +65,7 @@ class Running:
         self.stopped = asyncio.Event()
         self._drained = asyncio.Event()
         self.is_stopping = False
-        self.crashed: Exception | None = None
+        self.crashed: BaseException | None = None
         self._config = config
         self._hooks = hooks
         self._commands = commands
@@ -135,20 +137,38 @@ class Running:
         for warning in config.warnings():
             log.warning("configuration", about=warning)
 
+    async def unless_stopped(self, pending: Awaitable[None] | None) -> None:
+        """Await something, but no longer than until the server is to stop: it is cancelled then."""
+        if pending is None:
+            return
+        task = self.tasks.run(pending)
+        stopped = self.loop.create_task(self.stopped.wait())
+        try:
+            await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            task.cancel()
+            stopped.cancel()
+
     async def shut_down(self) -> None:
         """Accept no more, close everyone with 1001, wait for them and for the hooks."""
         self.is_stopping = True
         self.presence.stop()
-        self.engine.stop_listening()
-        self.engine.close_all(CloseCode.GOING_AWAY, "the server stops")
-        if not self.engine.connection_count:
-            self._drained.set()
+        self._survive(self._close_everyone)
         deadline = self.loop.time() + self._config.close_timeout
-        if self.crashed is None:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._drained.wait(), self._config.close_timeout)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), self._config.close_timeout)
         await self.tasks.finish(max(0.0, deadline - self.loop.time()))
         log.info("stopped", aborted=self.engine.connection_count)
+
+    def _close_everyone(self) -> None:
+        self.engine.stop_listening()
+        if self.crashed is None:
+            self.engine.close_all(CloseCode.GOING_AWAY, "the server stops")
+        else:
+            self.engine.close_all(CloseCode.INTERNAL, "internal error")
+            self.engine.flush()  # nobody else will
+        if not self.engine.connection_count:
+            self._drained.set()
 
     async def within_close_timeout(self, what: str, pending: Awaitable[None] | None) -> None:
         """Await something that must not hold up the end."""
@@ -165,31 +185,52 @@ class Running:
             self._timer.cancel()
         self.loop.remove_reader(self.engine.fileno())
         self.presence.stop()
-        self.engine.stop_listening()
-        self.engine.abort_all()
         self.engine.notify_when_queued(None)
+        self._survive(self.engine.stop_listening)
+        self._survive(self.engine.abort_all)
         self.tasks.cancel()
         self.hub.clear()
 
-    def _crash(self, error: Exception) -> None:
-        """End by a fault of our own: the engine cannot be polled."""
+    # --- faults of our own --------------------------------------------------------------------
+
+    def _survive(self, call: Callable[[], T]) -> T | None:
+        """
+        Make a call that only a fault of ours can let raise, which then ends the server.
+
+        A panic of the engine is a BaseException: it says that nobody is expected to go on.
+        """
+        try:
+            return call()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._crash(error)
+            return None
+
+    def _crash(self, error: BaseException) -> None:
+        """End, once: what cannot be polled must not be called again and again."""
+        if self.crashed is not None:
+            log.limited(logging.ERROR, "failed after the crash", error=repr(error))
+            return
         log.exception("crashed", error=error)
         self.crashed = error
         self.loop.remove_reader(self.engine.fileno())
         if self._timer is not None:
             self._timer.cancel()
         self.stopped.set()
+        self._drained.set()  # there is nothing to wait for: no end of a connection is reported
         self._notify("crash", error)
 
     # --- what the engine reports --------------------------------------------------------------
 
     def _on_ready(self) -> None:
         """Handle everything that has happened, then send everything that this has caused."""
-        try:
-            events = self.engine.poll()
-        except OSError as error:
-            self._crash(error)
-            return
+        self._survive(self._handle_batch)
+        if self.is_stopping and not self.engine.connection_count:
+            self._drained.set()
+
+    def _handle_batch(self) -> None:
+        events = self.engine.poll()
         clients = self.hub.by_handle
         receive = self._receive
         try:
@@ -201,8 +242,6 @@ class Running:
                     self._on_event_guarded(kind, handle, content)
         finally:
             self.engine.flush()
-        if self.is_stopping and not self.engine.connection_count:
-            self._drained.set()
 
     def _receive_and_log(self, client: Client, opcode: int, payload: bytes) -> None:
         # Not the payload: it may hold an operator's token.
@@ -296,16 +335,20 @@ class Running:
     # --- time --------------------------------------------------------------------------
 
     def _flush_soon(self) -> None:
-        self.loop.call_soon(self.engine.flush)
+        self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._survive(self.engine.flush)
 
     def _on_timer(self) -> None:
-        try:
-            self._on_ready()
-        finally:
-            if self.crashed is None:
-                due_s = self.engine.next_deadline_s or MAX_TICK_S
-                wait_s = min(max(due_s, MIN_TICK_S), self._tick_s)
-                self._timer = self.loop.call_later(wait_s, self._on_timer)
+        self._on_ready()
+        if self.crashed is None:
+            self._survive(self._arm_timer)
+
+    def _arm_timer(self) -> None:
+        due_s = self.engine.next_deadline_s or MAX_TICK_S
+        wait_s = min(max(due_s, MIN_TICK_S), self._tick_s)
+        self._timer = self.loop.call_later(wait_s, self._on_timer)
 
     def _notify(self, event: str, *args: object) -> None:
         pending = self._hooks.notify(event, *args)

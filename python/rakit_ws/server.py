@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -194,7 +194,7 @@ class Server:
         self._running = Running(self.config, self._hooks, self._commands, loop)
         try:
             self._running.listen()
-            await _awaited(self._hooks.notify("start", self))
+            await self._running.unless_stopped(self._hooks.notify("start", self))
         except BaseException:
             self._running.abort()
             self._running = None
@@ -304,8 +304,3 @@ class Server:
     def _client(self, client: Client | str) -> Client | None:
         hub = self._require_running().hub
         return hub.by_id.get(client) if isinstance(client, str) else client
-
-
-async def _awaited(pending: Awaitable[None] | None) -> None:
-    if pending is not None:
-        await pending
