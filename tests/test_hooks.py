@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from conftest import until
-from rakit_ws import Refused, UsageError
+from rakit_ws import CrashedError, Refused, UsageError
 from raw_client import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame, request, text, within
 
 
@@ -607,6 +607,20 @@ async def test_clients_of_a_crashed_server_are_closed_with_1011(
         await within(server._running.stopped.wait())
     # What the first has sent is not read any more: TCP resets its connection.
     assert await other.receive_close() == (1011, "internal error")
+    assert logged_errors() == ["crashed"]
+
+
+async def test_serve_forever_raises_after_a_crash(make_server, connect, logged_errors):
+    server = make_server()
+    with pytest.raises(CrashedError) as raised:
+        async with server:
+            client = await connect(server)
+            break_engine(server, "poll", OSError("no poller"))
+            await client.send({"message": 1})
+            await within(server.serve_forever())
+    assert isinstance(raised.value.__cause__, OSError)
+    with pytest.raises(UsageError, match="not running"):
+        server.stop()
     assert logged_errors() == ["crashed"]
 
 

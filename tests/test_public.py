@@ -18,6 +18,7 @@ PUBLIC = [
     "CloseCode",
     "Config",
     "ConfigError",
+    "CrashedError",
     "Delivered",
     "ErrorCode",
     "Failed",
@@ -71,7 +72,7 @@ def test_version_is_that_of_the_distribution():
 
 
 def test_exceptions_have_one_base():
-    for name in ["ConfigError", "ListenError", "Refused", "UsageError"]:
+    for name in ["ConfigError", "CrashedError", "ListenError", "Refused", "UsageError"]:
         assert issubclass(getattr(rakit_ws, name), rakit_ws.RakitWsError)
     assert issubclass(rakit_ws.RakitWsError, Exception)
 

@@ -31,7 +31,14 @@ from rakit_ws._core import (
 )
 from rakit_ws.codes import CloseCode, ErrorCode, Opcode
 from rakit_ws.config import Config
-from rakit_ws.errors import ConfigError, ListenError, RakitWsError, Refused, UsageError
+from rakit_ws.errors import (
+    ConfigError,
+    CrashedError,
+    ListenError,
+    RakitWsError,
+    Refused,
+    UsageError,
+)
 from rakit_ws.hub.client import Client
 from rakit_ws.server import Delivered, Server
 
@@ -41,6 +48,7 @@ __all__ = [
     "CloseCode",
     "Config",
     "ConfigError",
+    "CrashedError",
     "Delivered",
     "ErrorCode",
     "Failed",

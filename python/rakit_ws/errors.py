@@ -23,6 +23,10 @@ class ListenError(RakitWsError):
     """The address is taken, forbidden or not to be resolved."""
 
 
+class CrashedError(RakitWsError):
+    """The server ended by a fault of its own, which is the cause (`__cause__`)."""
+
+
 class Refused(RakitWsError):  # noqa: N818 - what a hook says, not what went wrong
     """
     Raised by a `connect` hook: refuse this handshake.

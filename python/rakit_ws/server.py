@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from rakit_ws import log as logs
 from rakit_ws import wire
 from rakit_ws.codes import CloseCode
 from rakit_ws.commands import Command
-from rakit_ws.errors import UsageError
+from rakit_ws.errors import CrashedError, UsageError
 from rakit_ws.hub.events import Hooks
 from rakit_ws.layers import changed_settings, load
 from rakit_ws.log import log
@@ -174,7 +175,8 @@ class Server:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
         async with self:
-            await self.serve_forever()
+            with contextlib.suppress(CrashedError):  # it is logged, and the exit code says it
+                await self.serve_forever()
 
     def _on_signal(self, number: int) -> None:
         running = self._running
@@ -218,8 +220,17 @@ class Server:
             self._running = None
 
     async def serve_forever(self) -> None:
-        """Wait until `stop` is called, or the server crashes."""
-        await self._require_running().stopped.wait()
+        """
+        Wait until `stop` is called.
+
+        Raises:
+            CrashedError: the server has ended by a fault of its own.
+
+        """
+        running = self._require_running()
+        await running.stopped.wait()
+        if running.crashed is not None:
+            raise CrashedError("the server crashed") from running.crashed
 
     def stop(self) -> None:
         """Let `serve_forever` return; leaving the `async with` then closes everyone."""
