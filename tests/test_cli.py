@@ -19,7 +19,7 @@ from rakit_ws.config import Config, options, value_of
 from rakit_ws.options import literal
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("RAKIT_WS_")}
-ADDRESS = re.compile(r"\blistening\b.*\baddress=ws://(?P<host>[\d.]+):(?P<port>\d+)\b")
+ADDRESS = re.compile(r"\blistening\b.*\bws://(?P<host>[\d.]+):(?P<port>\d+)\b")
 TIMEOUT_S = 20
 
 
@@ -267,6 +267,38 @@ def test_run_on_port_0_prints_the_address_that_it_got():
         assert address[1] != 0
         socket.create_connection(address, timeout=TIMEOUT_S).close()
         assert process.poll() is None
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["log_level = 'warning'", "logging_enabled = false", "logging_output = 'file'", ""],
+)
+def test_run_says_where_it_listens_on_one_line_whatever_is_logged(directory, setting):
+    (directory / "rakit_ws.toml").write_text(setting)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rakit_ws", "run", "--port", "0"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    first = process.stdout.readline()
+    assert ADDRESS.search(first)
+    if setting:
+        assert re.fullmatch(r"rakit_ws \S+ listening on ws://127\.0\.0\.1:\d+\n", first)
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=TIMEOUT_S)
+    assert "listening" not in rest
+
+
+def test_run_on_a_unix_socket_says_where(directory):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rakit_ws", "run", "--host", "unix:s", "--log-level", "error"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().endswith(" listening on unix:s\n")
+    assert stopped(process, signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

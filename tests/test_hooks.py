@@ -612,11 +612,11 @@ async def test_clients_of_a_crashed_server_are_closed_with_1011(
 
 async def test_serve_forever_raises_after_a_crash(make_server, connect, logged_errors):
     server = make_server()
-    with pytest.raises(CrashedError) as raised:
-        async with server:
-            client = await connect(server)
-            break_engine(server, "poll", OSError("no poller"))
-            await client.send({"message": 1})
+    async with server:
+        client = await connect(server)
+        break_engine(server, "poll", OSError("no poller"))
+        await client.send({"message": 1})
+        with pytest.raises(CrashedError) as raised:
             await within(server.serve_forever())
     assert isinstance(raised.value.__cause__, OSError)
     with pytest.raises(UsageError, match="not running"):

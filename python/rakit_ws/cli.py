@@ -27,6 +27,7 @@ from rakit_ws.options import literal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from rakit_ws.config import Config
     from rakit_ws.layers import Effective
     from rakit_ws.options import Option
     from rakit_ws.server import Server
@@ -120,7 +121,22 @@ def run(
     server = _app(app) if app else Server()
     flags = {"host": host, "port": port, "log_level": log_level}
     server.configure(_effective(server.settings, config, flags).config)
+    if not _logs_where_it_listens(server.config):
+        server.on("start")(_say_where_it_listens)
     return server.run()
+
+
+def _logs_where_it_listens(config: Config) -> bool:
+    """Tell whether the log says so on standard output: once is enough, and it may be JSON."""
+    is_shown = config.logging_enabled and config.log_level in ("debug", "info")
+    return is_shown and config.logging_output == "stdout"
+
+
+def _say_where_it_listens(server: Server) -> None:
+    from rakit_ws.running import with_scheme  # as above
+
+    for address in server.addresses:
+        print(f"rakit_ws {_version()} listening on {with_scheme(address)}", flush=True)
 
 
 @commands.command()
@@ -148,7 +164,11 @@ def check(
 def version() -> None:
     """Print the version."""
     python = ".".join(map(str, sys.version_info[:3]))
-    print(f"rakit_ws {distribution_version('rakit-ws')} (Python {python})")
+    print(f"rakit_ws {_version()} (Python {python})")
+
+
+def _version() -> str:
+    return distribution_version("rakit-ws")
 
 
 def _effective(

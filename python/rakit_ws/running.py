@@ -120,11 +120,12 @@ class Running:
     def _say_hello(self) -> None:
         config = self._config
         for address in self.engine.addresses:
-            scheme = "" if address.startswith("unix:") else "ws://"
-            log.info("listening", address=f"{scheme}{address}", server=PRODUCT)
+            log.info("listening", address=with_scheme(address), server=PRODUCT)
         log.info(
             "limits",
             max_connections=self._max_connections,
+            max_connections_per_ip=config.max_connections_per_ip,
+            max_undecided_handshakes=config.max_undecided_handshakes,
             descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             max_buffer_size=config.max_buffer_size,
             max_send_buffer=config.max_send_buffer,
@@ -132,6 +133,9 @@ class Running:
             handshake_timeout=config.handshake_timeout,
             ping_interval=config.effective_ping_interval,
             ping_timeout=config.ping_timeout,
+            close_timeout=config.close_timeout,
+            presence_max_users=config.presence.max_users,
+            presence_max_bytes_per_second=config.presence.max_bytes_per_second,
         )
         log.info("commands", access=config.command_access, permitted=self._access.describe())
         for warning in config.warnings():
@@ -358,6 +362,11 @@ class Running:
 
 def _log_refusal(status: int, reason: str, peer: str) -> None:
     log.limited(logging.INFO, "handshake refused", status=status, reason=reason, peer=peer)
+
+
+def with_scheme(address: str) -> str:
+    """Return what a client connects to: `ws://127.0.0.1:6001`, `unix:/path`."""
+    return address if _is_unix(address) else f"ws://{address}"
 
 
 def _is_loopback(addresses: list[str]) -> bool:
