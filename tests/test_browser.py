@@ -148,6 +148,23 @@ def test_commands_are_forbidden_to_a_page_where_only_operators_may(run, join):
     client.receive(type="broadcast", message="x")
 
 
+def test_console_of_the_servers_own_address_may_command_and_an_empty_tab_may_not(server, new_page):
+    connect = """(url) => new Promise((resolve) => {
+        const ws = new WebSocket(url);
+        ws.onopen = () => ws.send(JSON.stringify({ command: "broadcast", message: "x", id: 1 }));
+        ws.onmessage = (event) => {
+            const answer = JSON.parse(event.data);
+            if (answer.id) resolve(answer.code ?? answer.type);
+        };
+    })"""
+    page = new_page()
+    page.goto(f"http://{server.address}/")
+    assert page.inner_text("body").strip() == "this is a WebSocket server"
+    assert page.evaluate(connect, server.urls[0]) == "ack"
+    page.goto("about:blank")
+    assert page.evaluate(connect, server.urls[0]) == "forbidden"
+
+
 # --- The manual: presence ---------------------------------------------------------------------
 
 

@@ -199,6 +199,25 @@ async def test_any_json_value_is_a_message(pair, message):
         ({}, [("X-Real-IP", "192.0.2.1")], False),
         ({}, [("Via", "1.1 proxy")], False),
         ({}, FORWARDED + OPERATOR, True),
+        ({}, [("Origin", "http://localhost")], True),
+        ({}, [("Origin", "http://localhost:3000")], True),
+        ({}, [("Origin", "https://app.localhost")], True),
+        ({}, [("Origin", "http://127.0.0.1:8000")], True),
+        ({}, [("Origin", "http://127.255.0.1")], True),
+        ({}, [("Origin", "http://[::1]:8000")], True),
+        ({}, [("Origin", "https://evil.example")], False),
+        ({}, [("Origin", "https://evil.example"), *OPERATOR], True),
+        ({}, [("Origin", "http://localhost.evil.example")], False),
+        ({}, [("Origin", "http://notlocalhost")], False),
+        ({}, [("Origin", "http://127.0.0.1.evil.example")], False),
+        ({}, [("Origin", "http://127.0.0.1@evil.example")], False),
+        ({}, [("Origin", "http://192.0.2.1")], False),
+        ({}, [("Origin", "null")], False),
+        ({}, [("Origin", "")], False),
+        ({}, [("Origin", "file://")], False),
+        ({}, [("Origin", "http://localhost"), *FORWARDED], False),
+        ({"allowed_origins": ["https://a.example"]}, [("Origin", "https://a.example")], False),
+        ({"command_access": "everyone"}, [("Origin", "https://evil.example")], True),
         ({"host": "0.0.0.0"}, [], False),
         ({"host": "0.0.0.0"}, OPERATOR, True),
         ({"host": "localhost"}, [], True),
@@ -217,9 +236,18 @@ async def test_command_access_decides_who_may(serve, connect, settings, headers,
     assert await may_command(await connect(server, headers=headers)) is may
 
 
-async def test_everyone_may_on_a_unix_socket(serve, connect, tmp_path):
-    server = await serve(host=f"unix:{tmp_path / 's'}")
-    assert await may_command(await connect(server))
+async def test_name_that_leads_to_this_machine_is_not_of_it(serve, connect):
+    # DNS rebinding: the browser sends the same hostile name in both.
+    client = await connect(
+        await serve(), host="evil.example", headers=[("Origin", "http://evil.example")]
+    )
+    assert not await may_command(client)
+
+
+async def test_unix_socket_is_for_operators(serve, connect, tmp_path):
+    server = await serve(host=f"unix:{tmp_path / 's'}", operator_token=TOKEN)
+    assert not await may_command(await connect(server))
+    assert await may_command(await connect(server, headers=OPERATOR))
 
 
 async def test_each_of_the_five_needs_permission(serve, connect):

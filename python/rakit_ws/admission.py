@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rakit_ws.config import EXTENSIONS
 from rakit_ws.errors import Refused
-from rakit_ws.options import is_origin
+from rakit_ws.options import is_address, is_origin
 
 if TYPE_CHECKING:
     from rakit_ws._core import Request
@@ -120,6 +121,23 @@ class Admission:
         return chosen
 
 
-def is_direct(request: Request) -> bool:
-    """Tell whether no proxy says that it has passed the request on."""
-    return all(request.header(name) is None for name in _FORWARDING_HEADERS)
+def is_local(request: Request) -> bool:
+    """
+    Tell whether a request to a loopback address comes from a program or a page of this machine.
+
+    No proxy says that it has passed it on, and no browser that a page from elsewhere sends it:
+    any page on the web may open a WebSocket to its visitor's own machine. `null` is elsewhere
+    too: a sandboxed frame has that origin. So is one that equals `Host`: a hostile name may
+    resolve to 127.0.0.1.
+    """
+    is_direct = all(request.header(name) is None for name in _FORWARDING_HEADERS)
+    origin = request.header("origin")
+    return is_direct and (origin is None or _is_loopback(Origin.parse(origin)))
+
+
+def _is_loopback(origin: Origin | None) -> bool:
+    if origin is None:
+        return False
+    if origin.host == "localhost" or origin.host.endswith(".localhost"):
+        return True
+    return is_address(origin.host) and ip_address(origin.host).is_loopback

@@ -38,17 +38,17 @@ class Access:
         self._operators = frozenset(config.operators)
         self.mode: str = config.command_access
         if self.mode == "auto":
-            self.mode = "direct" if is_loopback_only else "operators"
+            self.mode = "local" if is_loopback_only else "operators"
 
     def describe(self) -> str:
         """Say for the log who may."""
-        if self.mode == "direct":
-            return "everyone, on direct connections to this machine"
+        if self.mode == "local":
+            return "programs and pages of this machine, and operators"
         return self.mode
 
-    def permits_at_connect(self, *, is_direct: bool) -> bool:
+    def permits_at_connect(self, *, is_local: bool) -> bool:
         """Tell whether a client may give commands whoever it is."""
-        return self.mode == "everyone" or (self.mode == "direct" and is_direct)
+        return self.mode == "everyone" or (self.mode == "local" and is_local)
 
     def permits(self, client: Client, special: str | None = None) -> bool:
         """Tell whether `client` may give a command; `special` is the command's own access."""

@@ -267,7 +267,7 @@ class Config(Table):
 
     command_access: Literal["auto", "operators", "everyone", "nobody"] = option(
         "who may give commands: `operators`, `everyone`, `nobody`; `auto` is everyone while the "
-        "server is on loopback only and no proxy is between, else operators",
+        "server is on loopback only, for programs and pages of this machine, else operators",
         choice("auto", "operators", "everyone", "nobody"),
         default="auto",
     )

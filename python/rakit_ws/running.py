@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rakit_ws import _core, wire
 from rakit_ws._core import Engine
-from rakit_ws.admission import Admission, is_direct
+from rakit_ws.admission import Admission, is_local
 from rakit_ws.codes import CloseCode
 from rakit_ws.commands import Access, Commands, bearer_token
 from rakit_ws.errors import Refused
@@ -285,7 +285,7 @@ class Running:
         client = self.hub.newcomer(handle, request)
         client.subprotocol = subprotocol
         client.is_operator = self._access.is_token(bearer_token(request.header("authorization")))
-        client.may_command = self._access.permits_at_connect(is_direct=is_direct(request))
+        client.may_command = self._access.permits_at_connect(is_local=is_local(request))
         verdict = self._hooks.admit(client)
         if verdict is None or isinstance(verdict, Refused):
             self._decide(client, verdict)
@@ -370,9 +370,11 @@ def with_scheme(address: str) -> str:
 
 
 def _is_loopback(addresses: list[str]) -> bool:
-    """Tell whether only this machine can reach every one of these addresses."""
-    hosts = [address.rpartition(":")[0] for address in addresses if not _is_unix(address)]
-    return all(ip_address(host.strip("[]").partition("%")[0]).is_loopback for host in hosts)
+    """Tell whether every one is a loopback address. A Unix socket is not: proxies use those."""
+    if any(map(_is_unix, addresses)):
+        return False
+    hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]
+    return all(ip_address(host.partition("%")[0]).is_loopback for host in hosts)
 
 
 def _is_unix(address: str) -> bool:
