@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 
 import pytest
@@ -38,9 +39,11 @@ def logged_errors(caplog):
 
 
 def errors(caplog):
+    # `caplog.records` knows those of the present phase only.
+    phases = ("setup", "call", "teardown")
     return [
         record
-        for record in caplog.records
+        for record in itertools.chain.from_iterable(map(caplog.get_records, phases))
         if record.name in ("rakit_ws", "asyncio") and record.levelno >= logging.ERROR
     ]
 

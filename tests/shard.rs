@@ -537,6 +537,19 @@ fn reading_can_be_paused_and_resumed() {
 }
 
 #[test]
+fn a_paused_client_that_resets_is_lost_and_what_it_left_is_not_reported() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.open();
+    server.shard.pause_reading(handle);
+    server.shard.flush();
+    client.write_all(&masked(Opcode::Text, b"left").repeat(1000)).unwrap();
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    server.until("the end", |server| server.shard.is_empty());
+    assert_eq!(server.seen, [Seen::Closed(handle, 1006, Side::Lost)]);
+}
+
+#[test]
 fn a_broadcast_in_slices_reaches_everyone_once() {
     let mut server = Server::new(Settings::default());
     let mut clients: Vec<_> = (0..7).map(|_| server.open()).collect();

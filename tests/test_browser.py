@@ -156,13 +156,13 @@ def test_console_of_the_servers_own_address_may_command_and_an_empty_tab_may_not
             const answer = JSON.parse(event.data);
             if (answer.id) resolve(answer.code ?? answer.type);
         };
+        ws.onclose = (event) => resolve(event.code);
     })"""
     page = new_page()
     page.goto(f"http://{server.address}/")
     assert page.inner_text("body").strip() == "this is a WebSocket server"
     assert page.evaluate(connect, server.urls[0]) == "ack"
-    page.goto("about:blank")
-    assert page.evaluate(connect, server.urls[0]) == "forbidden"
+    assert new_page().evaluate(connect, server.urls[0]) == "forbidden"
 
 
 # --- The manual: presence ---------------------------------------------------------------------

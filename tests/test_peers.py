@@ -113,6 +113,8 @@ class AiohttpPeer:
         return self._socket.close_code
 
     async def end(self):
+        if hasattr(self, "_socket"):
+            await self._socket.close()
         await self._session.close()
 
 

@@ -174,11 +174,11 @@ def reraise_if_cancelled(error: BaseException) -> None:
     """
     Let a cancellation of the task that runs this through; one inside the hook is its fault.
 
-    Before Python 3.11 nothing tells them apart: there it is taken for the hook's.
+    Before Python 3.11 nothing tells them apart: there it is never taken for the hook's.
     """
     if isinstance(error, asyncio.CancelledError):
-        task: Any = asyncio.current_task()
-        if getattr(task, "cancelling", int)() > 0:
+        cancelling: Any = getattr(asyncio.current_task(), "cancelling", None)
+        if cancelling is None or cancelling() > 0:
             raise error
 
 

@@ -266,6 +266,15 @@ impl<B: MessageBuffer> Connection<B> {
         }
     }
 
+    /// Whether its socket is read: it is neither undecided nor paused.
+    pub fn is_received_from(&self) -> bool {
+        match self.state {
+            State::Deciding(_) => false,
+            State::Open(_) => !self.paused,
+            State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => true,
+        }
+    }
+
     /// Whether its turn comes again without anything new from its peer: frames wait here that came
     /// behind the request, or that were more than its share of a turn.
     pub fn has_backlog(&self) -> bool {

@@ -106,7 +106,7 @@ impl<B: MessageBuffer> Connection<B> {
 
     fn receive_frames(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
         if self.has_backlog {
-            return self.work_off(turn, emit);
+            return if self.has_backlog() { self.work_off(turn, emit) } else { Fate::Lives };
         }
         for reads in 0..MAX_DIRECT_READS {
             let room = match &mut self.state {

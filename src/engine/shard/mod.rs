@@ -292,8 +292,8 @@ impl<B: MessageBuffer> Shard<B> {
 
     fn receive(&mut self, slot: u32, hung_up: bool, emit: &mut impl FnMut(Event<'_, B>)) {
         self.with(slot, |connection, turn| {
-            if hung_up && matches!(connection.state, State::Deciding(_)) {
-                // It is not received from, so only this tells that it is gone.
+            if hung_up && !connection.is_received_from() {
+                // Only this tells that it is gone; to receive what it left would end its pause.
                 connection.lose(turn, emit)
             } else {
                 connection.receive(turn, emit)
