@@ -13,6 +13,7 @@ import pytest
 from conftest import until
 from rakit_ws.config import Presence as Settings
 from rakit_ws.hub.presence import Presence
+from rakit_ws.log import log
 from raw_client import close, request
 
 
@@ -192,6 +193,24 @@ def test_fields_say_which_columns_go_out(fields, shown):
         *shown.items(),
         ("connected_at", 7),
     ]
+
+
+class Unreadable:
+    @property
+    def email(self):
+        raise LookupError("detached from its session")
+
+
+@pytest.mark.parametrize("user", [User(object()), User("\ud800"), User(float), Unreadable()])
+def test_user_whom_json_cannot_hold_is_shown_as_a_guest(user, caplog):
+    scene = Scene(interval=0)
+    scene.presence.join(Member("a", "N", user, 7))
+    scene.join("b")
+    assert scene.told_after(0)[0]["users"] == [
+        {"id": "a", "name": "Guest", "email": None, "connected_at": 7},
+        {"id": "b", "name": "Guest", "email": None, "connected_at": 1000},
+    ]
+    log.refresh()  # limits
 
 
 @pytest.mark.parametrize("most", [0, 1, 3])
@@ -442,6 +461,22 @@ async def test_presence_with_a_send_hook_is_seen_by_it(make_server, serve, conne
     client = await connect(await serve(server))
     told = await client.receive_text()
     assert (client.id, told.encode()) in seen
+
+
+async def test_user_whom_json_cannot_hold_is_a_client_as_any_other(
+    make_server, serve, connect, logged_errors
+):
+    server = make_server(**SOON)
+
+    @server.on("connect")
+    def identify(client):
+        client.user = User(object())
+
+    client = await connect(await serve(server))
+    assert ids(await client.receive()) == [client.id]
+    await client.send({"message": 1})
+    assert (await client.receive())["message"] == 1
+    assert logged_errors() == ["user not shown"]
 
 
 async def test_presence_can_be_turned_off(serve, connect):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from rakit_ws import wire
+from rakit_ws.hub.client import GUEST
+from rakit_ws.log import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,9 +65,7 @@ class Presence:
 
     def join(self, client: Client) -> None:
         """Show a client that was accepted."""
-        self._entries[client.id] = wire.presence_entry(
-            client.id, _shown(client, self._settings.fields), client.connected_at
-        )
+        self._entries[client.id] = self._entry_of(client)
         self.changed()
 
     def leave(self, client: Client) -> None:
@@ -92,6 +93,17 @@ class Presence:
         """Make the message as it would be sent now: the newest clients, oldest first."""
         newest = list(islice(reversed(self._entries.values()), self._settings.max_users))
         return wire.presence(reversed(newest), len(self._entries))
+
+    def _entry_of(self, client: Client) -> bytes:
+        """Encode a client's entry; a user whom JSON can't hold is shown as a guest."""
+        fields = self._settings.fields
+        try:
+            shown = _shown(client, fields)
+            return wire.presence_entry(client.id, shown, client.connected_at)
+        except Exception as error:  # the application's: its users' attributes may do anything
+            log.limited(logging.ERROR, "user not shown", error=error, id=client.id)
+        guest = {field: GUEST if field == "name" else None for field in fields}
+        return wire.presence_entry(client.id, guest, client.connected_at)
 
     def _begin(self) -> None:
         self._timer = None
