@@ -270,6 +270,25 @@ def test_limited_logs_once_a_second_and_counts_what_it_left_out(stdout):
     ]
 
 
+def test_limited_knows_sources_apart_and_shows_the_traceback(stdout):
+    configure(Config())
+    limited = Log(logging.getLogger("rakit_ws"), clock=Clock()).limited
+    for source in ("a", "a", "b"):
+        limited(logging.ERROR, "hook failed", source=source, error=KeyError("k"), hook=source)
+    out = stdout()
+    assert out.count("hook failed") == 2
+    assert out.count("KeyError: 'k'") == 2
+
+
+def test_limits_begin_anew_with_a_refresh(stdout):
+    configure(Config())
+    log = Log(logging.getLogger("rakit_ws"), clock=Clock())
+    for _ in range(2):
+        log.limited(logging.ERROR, "hook failed")
+        log.refresh()
+    assert stdout().count("hook failed") == 2
+
+
 def test_limited_counts_nothing_that_would_not_be_logged(stdout):
     configure(Config(log_level="error"))
     limited = Log(logging.getLogger("rakit_ws"), clock=Clock()).limited

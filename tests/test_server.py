@@ -557,6 +557,10 @@ async def test_counters_count():
         counters = server.counters
         assert all(type(count) is int for count in counters.values())
         assert counters["accepted"] == counters["opened"] == 1
+        assert counters["errors_answered"] == 0
+        await client.send({"event": "none"})
+        assert (await client.receive())["type"] == "error"
+        assert server.counters["errors_answered"] == 1
         assert counters["messages_received"] == 2
         assert counters["bytes_sent"] > 0
 

@@ -289,5 +289,8 @@ class Commands:
     def _report(
         self, command: Command, client: Client, error: BaseException, request_id: bytes
     ) -> None:
-        log.exception("command failed", error=error, command=command.name, id=client.id)
-        self._hub.send(client, wire.error(request_id, ErrorCode.INTERNAL, "the command failed"))
+        name = command.name
+        log.limited(
+            logging.ERROR, "command failed", source=name, error=error, command=name, id=client.id
+        )
+        self._hub.answer_error(client, request_id, ErrorCode.INTERNAL, "the command failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -125,5 +126,5 @@ class Inbox:
             self._fail(client, error)
 
     def _fail(self, client: Client, error: Exception) -> None:
-        log.exception("message failed", error=error, id=client.id)
+        log.limited(logging.ERROR, "message failed", error=error, id=client.id)
         self._hub.engine.close(client.handle, CloseCode.INTERNAL, "internal error")

@@ -64,11 +64,12 @@ class Log:
     ) -> None:
         self._logger = logger
         self._clock = clock
-        self._limited: dict[str, _Limit] = {}
+        self._limited: dict[tuple[str, str], _Limit] = {}
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the logger's level again: after an application has set up logging by itself."""
+        """Read the logger's level again, as a server does at its start; limits begin anew."""
+        self._limited.clear()
         self.wants_debug = self._logger.isEnabledFor(logging.DEBUG)
         self.wants_info = self._logger.isEnabledFor(logging.INFO)
         self.wants_warning = self._logger.isEnabledFor(logging.WARNING)
@@ -99,22 +100,32 @@ class Log:
         exc_info = True if error is None else error
         self._logger.error(Event(event, fields), exc_info=exc_info, stacklevel=2)
 
-    def limited(self, level: int, event: str, /, **fields: object) -> None:
+    def limited(
+        self,
+        level: int,
+        event: str,
+        /,
+        *,
+        source: str = "",
+        error: BaseException | None = None,
+        **fields: object,
+    ) -> None:
         """
         Log at most one such event a second, with the number of those left out in between.
 
-        For what a peer can provoke at will. `event` is the key: a constant of the code, never
-        a peer's data, or the table of keys would grow.
+        For what a peer can provoke at will. `event` and `source` are the key: constants of the
+        code, such as the name of a hook, never a peer's data, or the table of keys would grow.
+        The traceback of `error` is logged too.
         """
         if not self._logger.isEnabledFor(level):
             return
-        limit = self._limited.setdefault(event, _Limit())
+        limit = self._limited.setdefault((event, source), _Limit())
         suppressed = limit.taken(self._clock())
         if suppressed is None:
             return
         if suppressed:
             fields["suppressed"] = suppressed
-        self._logger.log(level, Event(event, fields), stacklevel=2)
+        self._logger.log(level, Event(event, fields), exc_info=error, stacklevel=2)
 
 
 class _Limit:

@@ -78,7 +78,7 @@ class Router:
         return None
 
     def _refuse(self, client: Client, request_id: bytes, refusal: NotUnderstoodError) -> None:
-        self._hub.send(client, wire.error(request_id, refusal.code, refusal.text))
+        self._hub.answer_error(client, request_id, refusal.code, refusal.text)
 
     def _route_object(
         self, client: Client, inbound: Inbound, payload: bytes, request_id: bytes

@@ -264,8 +264,9 @@ class Server:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What the engine has done so far; `docs/counters.md` says what each one counts."""
-        return self._require_running().engine.counters()
+        """What has been done so far; `docs/counters.md` says what each one counts."""
+        running = self._require_running()
+        return {**running.engine.counters(), **running.hub.counters}
 
     def broadcast(self, message: object) -> Delivered:
         """

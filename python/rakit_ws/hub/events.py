@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -27,7 +28,7 @@ class Hooks:
     The hooks of one server, each event's in the order they were added.
 
     A hook may be sync or async; a sync one costs no task. One that raises is logged with its
-    traceback, and the next one is called all the same.
+    traceback, once a second at most, and the next one is called all the same.
     """
 
     def __init__(self) -> None:
@@ -131,7 +132,7 @@ def _called(event: str, hook: Hook, args: tuple[object, ...]) -> Any:
     try:
         return hook(*args)
     except FAULTS as error:  # the application's; it must not stop the server
-        log.exception("hook failed", error=error, event=event, hook=_name(hook))
+        _report(error, event, hook)
         return None
 
 
@@ -140,7 +141,7 @@ async def _awaited(event: str, pending: Awaitable[Any]) -> Any:
         return await pending
     except FAULTS as error:  # as above
         reraise_if_cancelled(error)
-        log.exception("hook failed", error=error, event=event)
+        _report(error, event, pending)
         return None
 
 
@@ -150,7 +151,7 @@ def _verdict(hook: Hook, args: tuple[object, ...]) -> Awaitable[object] | Refuse
     except Refused as refused:
         return refused
     except FAULTS as error:  # as above
-        log.exception("hook failed", error=error, event="connect", hook=_name(hook))
+        _report(error, "connect", hook)
         return _BROKEN
     return result if _is_awaitable(result) else _refusal_of(result)
 
@@ -162,7 +163,7 @@ async def _awaited_verdict(pending: Awaitable[object]) -> Refused | None:
         return refused
     except FAULTS as error:  # as above
         reraise_if_cancelled(error)
-        log.exception("hook failed", error=error, event="connect")
+        _report(error, "connect", pending)
         return _BROKEN
 
 
@@ -187,5 +188,8 @@ def _is_awaitable(result: object) -> bool:
     return result is not None and hasattr(result, "__await__")
 
 
-def _name(hook: Hook) -> str:
-    return getattr(hook, "__qualname__", repr(hook))
+def _report(error: BaseException, event: str, hook: object) -> None:
+    """Log a fault of a hook, or of the coroutine that it returned. A peer may cause many."""
+    name = getattr(hook, "__qualname__", type(hook).__qualname__)
+    source = f"{event} {name}"
+    log.limited(logging.ERROR, "hook failed", source=source, error=error, event=event, hook=name)

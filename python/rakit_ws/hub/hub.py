@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from rakit_ws import wire
 from rakit_ws.codes import Opcode
 from rakit_ws.hub.client import Client
+from rakit_ws.log import log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from rakit_ws._core import Engine, Request
+    from rakit_ws.codes import ErrorCode
     from rakit_ws.hub.events import Hooks
 
 ID_CHARS = 16
@@ -42,6 +45,8 @@ class Hub:
         self.engine = engine
         self.by_handle: dict[int, Client] = {}
         self.by_id: dict[str, Client] = {}
+        self.counters = {"errors_answered": 0}
+        """Totals of what the engine knows nothing of (`docs/counters.md`)."""
         self._hooks = hooks
         self._run_later = run_later
         self._is_showing = False
@@ -93,6 +98,12 @@ class Hub:
         if sent and self._hooks.send:
             self.show_sent((client,), payload, opcode)
         return sent
+
+    def answer_error(self, client: Client, request_id: bytes, code: ErrorCode, text: str) -> None:
+        """Queue an `error` for a client; `request_id` is b"" where it gave none."""
+        self.counters["errors_answered"] += 1
+        log.debug("error answered", id=client.id, code=code, message=text)
+        self.send(client, wire.error(request_id, code, text))
 
     def _publish_and_show(self, channel: str, payload: bytes) -> int:
         clients = map(self.by_handle.get, self.engine.subscribers(channel))
