@@ -8,7 +8,7 @@ import logging
 import resource
 import time
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rakit_ws import _core, wire
 from rakit_ws._core import Engine
@@ -75,7 +75,7 @@ class Running:
         self.hub = Hub(self.engine, hooks, self.tasks.run)
         self.presence = Presence(self.hub, self._config.presence, loop)
         self._admission = Admission(self._config)
-        self._undecided: dict[int, asyncio.Task[None]] = {}
+        self._undecided: dict[int, _Undecided] = {}
         self._tick_s = _tick_s(self._config)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -150,7 +150,7 @@ class Running:
         try:
             await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            task.cancel()
+            self.tasks.cancel(task)
             stopped.cancel()
 
     async def shut_down(self) -> None:
@@ -171,6 +171,8 @@ class Running:
         else:
             self.engine.close_all(CloseCode.INTERNAL, "internal error")
             self.engine.flush()  # nobody else will
+        for undecided in self._undecided.values():
+            self.tasks.cancel(undecided.task)  # it is refused, whatever its hooks say
         if not self.engine.connection_count:
             self._drained.set()
 
@@ -192,7 +194,7 @@ class Running:
         self.engine.notify_when_queued(None)
         self._survive(self.engine.stop_listening)
         self._survive(self.engine.abort_all)
-        self.tasks.cancel()
+        self.tasks.cancel_all()
         self.hub.clear()
 
     # --- faults of our own --------------------------------------------------------------------
@@ -214,7 +216,7 @@ class Running:
     def _crash(self, error: BaseException) -> None:
         """End, once: what cannot be polled must not be called again and again."""
         if self.crashed is not None:
-            log.limited(logging.ERROR, "failed after the crash", error=repr(error))
+            log.limited(logging.ERROR, "failed after the crash", error=error)
             return
         log.exception("crashed", error=error)
         self.crashed = error
@@ -256,7 +258,7 @@ class Running:
         try:
             self._on_event(kind, handle, content)
         except Exception as error:  # a fault of ours must not lose the rest of the batch
-            log.exception("event failed", error=error, kind=kind)
+            log.limited(logging.ERROR, "event failed", error=error, kind=kind)
 
     def _on_event(self, kind: int, handle: int, content: Any) -> None:
         if kind == _core.REQUESTED:
@@ -264,9 +266,7 @@ class Running:
         elif kind == _core.CLOSED:
             self._on_closed(handle, *content)
         elif kind == _core.ABANDONED:
-            task = self._undecided.pop(handle, None)
-            if task is not None:
-                task.cancel()
+            self._on_abandoned(handle, content)
         elif kind == _core.IDLE:
             self._notify("idle", self.hub.by_handle[handle])
         elif kind == _core.REFUSED:
@@ -290,13 +290,19 @@ class Running:
         if verdict is None or isinstance(verdict, Refused):
             self._decide(client, verdict)
         else:
-            self._undecided[handle] = self.tasks.run(self._decide_later(client, verdict))
+            task = self.tasks.run(self._decide_later(client, verdict))
+            self._undecided[handle] = _Undecided(request.peer, task)
 
     async def _decide_later(self, client: Client, verdict: Awaitable[Refused | None]) -> None:
-        try:
-            self._decide(client, await verdict)
-        finally:
-            self._undecided.pop(client.handle, None)
+        refused = await verdict
+        self._undecided.pop(client.handle, None)
+        self._decide(client, refused)
+
+    def _on_abandoned(self, handle: int, reason: str) -> None:
+        undecided = self._undecided.pop(handle, None)
+        if undecided is not None:
+            self.tasks.cancel(undecided.task)
+            log.limited(logging.INFO, "handshake refused", reason=reason, peer=undecided.peer)
 
     def _decide(self, client: Client, refused: Refused | None) -> None:
         if refused is not None:
@@ -358,6 +364,13 @@ class Running:
         pending = self._hooks.notify(event, *args)
         if pending is not None:
             self.tasks.run(pending)
+
+
+class _Undecided(NamedTuple):
+    """A handshake that async `connect` hooks decide about."""
+
+    peer: str
+    task: asyncio.Task[None]
 
 
 def _log_refusal(status: int, reason: str, peer: str) -> None:

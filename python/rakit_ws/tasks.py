@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any
 
 from rakit_ws.log import log
 
@@ -20,24 +22,32 @@ class Tasks:
 
     def run(self, awaitable: Awaitable[None]) -> asyncio.Task[None]:
         """Run `awaitable` from the loop's next turn on."""
-        task = self._loop.create_task(_guarded(awaitable))
+        task = asyncio.ensure_future(awaitable, loop=self._loop)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_end)
         return task
+
+    def cancel(self, task: asyncio.Task[None]) -> None:
+        """Cancel one, behind its first step: before it, what it awaits would never be awaited."""
+        coroutine: Any = task.get_coro()
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            self._loop.call_soon(task.cancel)
+        else:
+            task.cancel()
 
     async def finish(self, timeout_s: float) -> None:
         """Wait until those that run now have ended, but no longer than `timeout_s`."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
 
-    def cancel(self) -> None:
+    def cancel_all(self) -> None:
         """Cancel all that still run."""
-        for task in self._tasks:
-            task.cancel()
+        for task in list(self._tasks):
+            self.cancel(task)
 
-
-async def _guarded(awaitable: Awaitable[None]) -> None:
-    try:
-        await awaitable
-    except Exception as error:  # hooks guard themselves, so it is ours; the others go on
-        log.exception("task failed", error=error)
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        # Hooks guard themselves, so it is ours; those that end the process pass through the loop.
+        if error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):
+            log.limited(logging.ERROR, "task failed", error=error)
