@@ -467,18 +467,33 @@ async def test_what_code_sends_is_in_the_servers_voice():
         ]
 
 
-async def test_what_is_no_json_is_a_type_error_and_sends_nothing():
+def cycle():
+    holder = []
+    holder.append(holder)
+    return holder
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {1j: 1}, "\ud800", cycle()], ids=lambda value: type(value).__name__
+)
+async def test_what_json_cannot_hold_is_a_usage_error_and_sends_nothing(value):
     async with quiet_server() as server, connected(server) as client:
         member = server.clients[client.id]
         for send in [
-            lambda: server.broadcast(object()),
-            lambda: server.publish("c", object()),
-            lambda: server.send(member, object()),
-            lambda: member.send(object()),
+            lambda: server.broadcast(value),
+            lambda: server.publish("c", value),
+            lambda: server.send(member, value),
+            lambda: member.send(value),
         ]:
-            with pytest.raises(TypeError):
+            with pytest.raises(UsageError, match="JSON can't hold"):
                 send()
         await client.fence()
+
+
+async def test_what_is_no_number_goes_out_as_null():
+    async with quiet_server() as server, connected(server) as client:
+        server.broadcast([float("nan"), float("inf"), 1.5])
+        assert (await client.receive())["message"] == [None, None, 1.5]
 
 
 @pytest.mark.parametrize("channel", ["", "x" * 256, "a\nb", "é" * 128, "\ud800"])

@@ -272,7 +272,8 @@ class Server:
         """
         Send `{"type":"broadcast","message":…}` to everyone.
 
-        Raises TypeError for what JSON can't hold, UsageError if the server is not running.
+        NaN goes out as null. Raises UsageError for what JSON can't hold, or if the server is
+        not running.
         """
         hub = self._require_running().hub
         return Delivered(hub.broadcast(wire.server_broadcast(wire.encode(message))))
@@ -281,8 +282,8 @@ class Server:
         """
         Send `{"type":"channel","channel":…,"data":…}` to the subscribers of `channel`.
 
-        Raises TypeError for what JSON can't hold, UsageError for a name that no channel can
-        have or if the server is not running.
+        NaN goes out as null. Raises UsageError for what JSON can't hold, for a name that no
+        channel can have, or if the server is not running.
         """
         hub = self._require_running().hub
         if not wire.is_channel(channel):
@@ -293,8 +294,8 @@ class Server:
         """
         Send `{"type":"private","message":…}` to one client, given as such or by its id.
 
-        Returns 0 if it is gone. Raises TypeError for what JSON can't hold, UsageError if the
-        server is not running.
+        Returns 0 if it is gone. NaN goes out as null. Raises UsageError for what JSON can't
+        hold, or if the server is not running.
         """
         found = self._client(client)
         return Delivered(found is not None and found.send(message))

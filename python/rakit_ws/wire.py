@@ -12,10 +12,11 @@ from functools import lru_cache
 from json import JSONDecoder
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType
+from msgspec import UNSET, DecodeError, MsgspecError, Raw, Struct, UnsetType
 from msgspec.json import Decoder, Encoder
 
 from rakit_ws.codes import ErrorCode
+from rakit_ws.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -51,8 +52,21 @@ def _plain(value: object) -> object:
     raise TypeError(f"JSON can't hold a {type(value).__name__}")
 
 
-encode = Encoder(enc_hook=_plain).encode
-"""Any JSON-able value as compact JSON in UTF-8. Raises TypeError for what JSON can't hold."""
+_encode = Encoder(enc_hook=_plain).encode
+
+
+def encode(value: object) -> bytes:
+    """
+    Return a value as compact JSON in UTF-8. NaN and the infinities become null.
+
+    Raises:
+        UsageError: JSON can't hold it: another type, half a surrogate pair, a cycle.
+
+    """
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, MsgspecError) as error:
+        raise UsageError(f"JSON can't hold this {type(value).__name__}: {error}") from error
 
 
 class NotUnderstoodError(Exception):

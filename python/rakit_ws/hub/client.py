@@ -127,7 +127,7 @@ class Client:
         """
         Queue `{"type":"private","message":…}`; return whether it is still there.
 
-        Raises TypeError for what JSON can't hold.
+        NaN goes out as null. Raises UsageError for what JSON can't hold.
         """
         return self._hub.send(self, wire.server_private(wire.encode(message)))
 
