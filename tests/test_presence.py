@@ -263,16 +263,20 @@ def test_leaving_of_somebody_who_was_never_there_changes_nothing():
 
 def test_being_asked_for_it_counts_as_a_change():
     scene = Scene(interval=0.1)
-    scene.presence.changed()
-    scene.presence.changed()
+    scene.presence.tell()
+    scene.presence.tell()
     (presence,) = scene.told_after(1)
     assert (presence["users"], presence["count"]) == ([], 0)
 
 
-def test_disabled_presence_says_nothing():
+def test_disabled_presence_says_nothing_unless_it_is_asked():
     scene = Scene(interval=0, enabled=False)
     scene.join("a")
-    scene.presence.changed()
+    assert scene.told_after(10) == []
+    scene.presence.tell()
+    (presence,) = scene.told_after(10)
+    assert ids(presence) == ["a"]
+    scene.leave("a")
     assert scene.told_after(10) == []
     assert scene.clock.is_quiet
 
@@ -282,6 +286,7 @@ def test_stopped_presence_says_nothing_more():
     scene.join("a")
     scene.presence.stop()
     scene.join("b")
+    scene.presence.tell()
     assert scene.told_after(10) == []
     assert scene.clock.is_quiet
 
@@ -484,5 +489,7 @@ async def test_presence_can_be_turned_off(serve, connect):
     one, two = await connect(server), await connect(server)
     await two.send(close(1000))
     await two.receive_close()
+    await one.fence()
     await one.send({"command": "presence"})
+    assert ids(await one.receive()) == [one.id]
     await one.fence()

@@ -236,9 +236,7 @@ class Commands:
         return 1
 
     def _tell_presence(self, _inbound: Inbound) -> int:
-        if not self._presence.is_enabled:
-            return 0
-        self._presence.changed()
+        self._presence.tell()
         return len(self._hub.by_handle)
 
     def _broadcast_to_channel(self, inbound: Inbound) -> int:

@@ -45,7 +45,8 @@ class Presence(Table):
     """The table `[presence]`: who is told of whom, and how much that may cost."""
 
     enabled: bool = option(
-        "tell every client who is connected whenever someone comes or goes",
+        "tell every client who is connected whenever someone comes or goes; if false, only when "
+        "the command `presence` asks for it",
         boolean(),
         default=True,
         cost="quadratic in the number of clients, therefore bounded by the keys below",

@@ -65,7 +65,7 @@ def encode(value: object) -> bytes:
     """
     try:
         return _encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError, MsgspecError) as error:
+    except (TypeError, ValueError, RecursionError, MsgspecError) as error:
         raise UsageError(f"JSON can't hold this {type(value).__name__}: {error}") from error
 
 

@@ -56,7 +56,7 @@ class Presence:
         self._hub = hub
         self._settings = settings
         self._clock = clock
-        self.is_enabled = settings.enabled
+        self._is_stopped = False
         self._entries: dict[str, bytes] = {}
         self._timer: Timer | None = None
         self._has_changed = False
@@ -66,16 +66,20 @@ class Presence:
     def join(self, client: Client) -> None:
         """Show a client that was accepted."""
         self._entries[client.id] = self._entry_of(client)
-        self.changed()
+        self._changed()
 
     def leave(self, client: Client) -> None:
         """Show a client no more."""
         if self._entries.pop(client.id, None) is not None:
-            self.changed()
+            self._changed()
 
-    def changed(self) -> None:
-        """Let a fresh presence go out soon."""
-        if not self.is_enabled:
+    def _changed(self) -> None:
+        if self._settings.enabled:
+            self.tell()
+
+    def tell(self) -> None:
+        """Let a fresh presence go out soon, though nothing has changed."""
+        if self._is_stopped:
             return
         self._has_changed = True
         if self._timer is None:
@@ -87,7 +91,7 @@ class Presence:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.is_enabled = False
+        self._is_stopped = True
 
     def message(self) -> bytes:
         """Make the message as it would be sent now: the newest clients, oldest first."""
@@ -129,7 +133,7 @@ class Presence:
         self._may_begin_at = self._clock.time() + self._cost_s(count)
         self._payload = b""
         if self._has_changed:
-            self.changed()
+            self.tell()
 
     def _slice_size(self) -> int:
         """Tell how many clients may be sent the message at once."""
