@@ -18,13 +18,38 @@ _MALLOPT = {
 }
 
 
+# Where the system sets no limit: what Linux has by default as the most that can be set.
+MAX_DESCRIPTORS = 1 << 20
+
+# What macOS takes at most, whatever it says that the hard limit is (OPEN_MAX).
+_OPEN_MAX = 10_240
+
+
 def raise_descriptor_limit() -> None:
     """Let the process have as many descriptors as its hard limit allows: one a connection."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        # macOS reports no hard limit and takes none beyond its own: then the soft one stays.
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = map(_finite, resource.getrlimit(resource.RLIMIT_NOFILE))
+    for wanted in (hard, min(hard, _OPEN_MAX)):
+        if soft >= wanted:
+            return
+        if _limit_is_set_to(wanted):
+            return
+
+
+def _limit_is_set_to(soft: int) -> bool:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return True
+    return False
+
+
+def descriptors_allowed() -> int:
+    """Tell how many descriptors the process may have now; where there is no limit, 2**20."""
+    return _finite(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _finite(limit: int) -> int:
+    return MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else limit
 
 
 def keep_freed_memory() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -21,6 +20,7 @@ from rakit_ws.hub.hub import Hub
 from rakit_ws.hub.presence import Presence
 from rakit_ws.inbox import Inbox
 from rakit_ws.log import log
+from rakit_ws.process import descriptors_allowed
 from rakit_ws.router import Router
 from rakit_ws.tasks import Tasks
 
@@ -126,7 +126,7 @@ class Running:
             max_connections=self._max_connections,
             max_connections_per_ip=config.max_connections_per_ip,
             max_undecided_handshakes=config.max_undecided_handshakes,
-            descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            descriptors=descriptors_allowed(),
             max_buffer_size=config.max_buffer_size,
             max_send_buffer=config.max_send_buffer,
             max_channels_per_client=config.max_channels_per_client,
@@ -396,8 +396,7 @@ def _is_unix(address: str) -> bool:
 
 def _connections_allowed() -> int:
     """Tell how many connections the descriptor limit allows."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, soft - RESERVED_DESCRIPTORS)
+    return max(1, descriptors_allowed() - RESERVED_DESCRIPTORS)
 
 
 def _tick_s(config: Config) -> float:

@@ -1,0 +1,50 @@
+"""process.py: what `run` sets in a process of its own."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+
+from rakit_ws import process
+
+NONE = resource.RLIM_INFINITY
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """Stand in for the system's limits; return how to set them, and what macOS would take."""
+    state = {"limits": (256, 4096), "most": NONE}
+
+    def setrlimit(_, limits):
+        if state["most"] != NONE and limits[0] > state["most"]:
+            raise ValueError("current limit exceeds maximum limit")
+        state["limits"] = limits
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: state["limits"])
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("before", "most", "after"),
+    [
+        ((256, 4096), NONE, (4096, 4096)),
+        ((4096, 4096), NONE, (4096, 4096)),
+        ((256, NONE), NONE, (1 << 20, NONE)),
+        ((256, NONE), 10_240, (10_240, NONE)),
+        ((20_000, NONE), 10_240, (20_000, NONE)),
+        ((NONE, NONE), NONE, (NONE, NONE)),
+        ((256, 4096), 100, (256, 4096)),
+    ],
+)
+def test_descriptor_limit_is_raised_as_far_as_the_system_takes_it(limits, before, most, after):
+    limits.update(limits=before, most=most)
+    process.raise_descriptor_limit()
+    assert limits["limits"] == after
+
+
+def test_no_limit_is_many_descriptors_and_not_minus_one(limits):
+    assert process.descriptors_allowed() == 256
+    limits["limits"] = (NONE, NONE)
+    assert process.descriptors_allowed() == 1 << 20
