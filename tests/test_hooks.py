@@ -561,6 +561,64 @@ async def test_send_hook_sees_every_delivery(make_server, serve, connect, hook):
         assert [(each.opcode, each.payload) for each in received] == unread
 
 
+async def test_async_send_hook_sees_deliveries_in_order(make_server, serve, connect):
+    server = make_server()
+    seen = []
+
+    @server.on("send")
+    async def sent(client, opcode, payload):
+        await asyncio.sleep(0.002 if payload == b'{"type":"broadcast","message":0}' else 0)
+        seen.append(payload)
+
+    client = await connect(await serve(server))
+    for n in range(200):
+        server.broadcast(n)
+    await until(lambda: len(seen) == 201)
+    assert seen[1:] == [b'{"type":"broadcast","message":%d}' % n for n in range(200)]
+    assert [(await client.receive())["message"] for _ in range(200)] == list(range(200))
+
+
+async def test_deliveries_that_a_slow_send_hook_cannot_see_are_bounded_and_counted(
+    make_server, serve, connect, caplog
+):
+    server = make_server()
+    seen, may_go_on = [], asyncio.Event()
+
+    @server.on("send")
+    async def sent(client, opcode, payload):
+        await may_go_on.wait()
+        seen.append(payload)
+
+    client = await connect(await serve(server))  # the welcome is shown, and does not end
+    for n in range(2000):
+        server.broadcast(n)
+    assert server.counters["deliveries_not_shown"] == 2000 - 1024
+    assert len(server._running.tasks._tasks) == 1
+    may_go_on.set()
+    await until(lambda: len(seen) == 1025)
+    assert seen[-1] == b'{"type":"broadcast","message":1023}'
+    assert [(await client.receive())["message"] for _ in range(2000)] == list(range(2000))
+    slow = [message for message in caplog.messages if "send hook is too slow" in message]
+    assert len(slow) == 1
+
+
+async def test_what_a_send_hook_sends_is_not_shown_to_it(make_server, serve, connect, hook):
+    server = make_server()
+    seen = []
+
+    @server.on("send")
+    @hook
+    def sent(client, opcode, payload):
+        seen.append(payload)
+        client.send("again")
+
+    client = await connect(await serve(server))
+    server.broadcast(1)
+    received = [(await client.receive())["message"] for _ in range(3)]
+    assert sorted(map(str, received)) == ["1", "again", "again"]
+    assert len(seen) == 2
+
+
 async def test_send_hook_that_raises_hinders_no_delivery(
     make_server, serve, connect, hook, logged_errors
 ):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rakit_ws import wire
 from rakit_ws.codes import Opcode
 from rakit_ws.hub.client import Client
+from rakit_ws.hub.showing import Showing
 from rakit_ws.log import log
 
 if TYPE_CHECKING:
@@ -45,11 +46,9 @@ class Hub:
         self.engine = engine
         self.by_handle: dict[int, Client] = {}
         self.by_id: dict[str, Client] = {}
-        self.counters = {"errors_answered": 0}
-        """Totals of what the engine knows nothing of (`docs/counters.md`)."""
         self._hooks = hooks
-        self._run_later = run_later
-        self._is_showing = False
+        self._showing = Showing(hooks, run_later)
+        self._errors_answered = 0
         # Hooks are added before the server runs: without one, nothing stands in between.
         self.publish: Callable[[str, bytes], int] = (
             self._publish_and_show if hooks.send else engine.publish
@@ -101,7 +100,7 @@ class Hub:
 
     def answer_error(self, client: Client, request_id: bytes, code: ErrorCode, text: str) -> None:
         """Queue an `error` for a client; `request_id` is b"" where it gave none."""
-        self.counters["errors_answered"] += 1
+        self._errors_answered += 1
         log.debug("error answered", id=client.id, code=code, message=text)
         self.send(client, wire.error(request_id, code, text))
 
@@ -118,16 +117,15 @@ class Hub:
         self, clients: Iterable[Client], payload: bytes, opcode: int = Opcode.TEXT
     ) -> None:
         """Tell the `send` hooks. One call for each recipient: the price of having such a hook."""
-        if self._is_showing:
-            return  # what a `send` hook sends itself, or it would go on for ever
-        self._is_showing = True
-        try:
-            for client in clients:
-                pending = self._hooks.notify("send", client, opcode, payload)
-                if pending is not None:
-                    self._run_later(pending)
-        finally:
-            self._is_showing = False
+        self._showing.show(clients, opcode, payload)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals of what the engine knows nothing of (`docs/counters.md`)."""
+        return {
+            "errors_answered": self._errors_answered,
+            "deliveries_not_shown": self._showing.missed,
+        }
 
     @property
     def shows_sent(self) -> bool:
