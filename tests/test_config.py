@@ -12,13 +12,12 @@ from rakit_ws.config import (
     Config,
     Presence,
     options,
-    options_reference,
-    options_table,
     value_of,
 )
 from rakit_ws.errors import ConfigError
 from rakit_ws.layers import load, resolve
 from rakit_ws.options import literal
+from rakit_ws.reference import options_reference, options_table
 
 OPTIONS = {option.key: option for option in options()}
 

@@ -31,9 +31,9 @@ from websockets.sync.client import connect
 
 import rakit_ws
 from rakit_ws import Client, CloseCode, ErrorCode, Server
-from rakit_ws.commands import BUILT_IN
-from rakit_ws.config import options_reference, options_table
+from rakit_ws.codes import BUILT_IN_COMMANDS
 from rakit_ws.hub.events import EVENTS
+from rakit_ws.reference import options_reference, options_table
 
 ROOT = Path(__file__).parent.parent
 READMES = [ROOT / "README.md", ROOT / "README.id.md"]
@@ -535,7 +535,11 @@ async def test_examples_of_the_hooks_page_work(tmp_path, monkeypatch, capsys):
 def test_protocol_page_names_every_code_and_command():
     text = page("protocol.md")
     reported_only = {CloseCode.NO_STATUS, CloseCode.ABNORMAL, CloseCode.UNSUPPORTED}
-    words = [*ErrorCode, *BUILT_IN, *(str(int(code)) for code in set(CloseCode) - reported_only)]
+    words = [
+        *ErrorCode,
+        *BUILT_IN_COMMANDS,
+        *(str(int(code)) for code in set(CloseCode) - reported_only),
+    ]
     assert [word for word in words if str(word) not in text] == []
 
 

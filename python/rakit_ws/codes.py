@@ -55,3 +55,13 @@ class ErrorCode(str, Enum):
     def __str__(self) -> str:
         # As in Python 3.11's StrEnum: formatting gives the word on every version.
         return self.value
+
+
+BUILT_IN_COMMANDS = (
+    "broadcast",
+    "disconnect",
+    "presence",
+    "broadcast_to_channel",
+    "private_message",
+)
+"""The commands of the protocol."""

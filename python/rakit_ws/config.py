@@ -1,8 +1,8 @@
 """
 The configuration: everything that can be set, and what there is to know about it.
 
-Where values come from is the business of `layers.py`. README's table and `docs/options.md`
-are made from what stands here.
+Where values come from is the business of `layers.py`; `reference.py` makes README's table and
+`docs/options.md` of what stands here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from rakit_ws.options import (
     is_secret,
     is_token,
     is_user_column,
-    literal,
     names,
     option,
     seconds,
@@ -395,9 +394,6 @@ def _is_loopback(host: str) -> bool:
     return is_address(host) and ip_address(host).is_loopback
 
 
-# --- The documentation ----------------------------------------------------------------------
-
-
 @cache
 def options() -> tuple[Option, ...]:
     """All options, in the order in which they are declared, with dotted keys."""
@@ -412,33 +408,3 @@ def options() -> tuple[Option, ...]:
 def value_of(config: Config, key: str) -> object:
     """Look up a dotted key."""
     return attrgetter(key)(config)
-
-
-def options_table() -> str:
-    """Write README's table: a line of Markdown for each option."""
-    head = "| Key | Default | Unit | What it is |\n|---|---|---|---|\n"
-    return head + "".join(
-        f"| `{each.key}` | `{literal(each.default)}` | {each.unit} | {each.about} |\n"
-        for each in options()
-    )
-
-
-def options_reference() -> str:
-    """Write `docs/options.md`: everything there is to know about each option."""
-    return "# Options\n\n" + "\n".join(map(_section, options()))
-
-
-def _section(described: Option) -> str:
-    facts = {
-        "Default": f"`{literal(described.default)}`",
-        "Allowed": described.kind.allowed,
-        "Unit": described.unit,
-        "Zero or empty": described.zero,
-        "When reached": described.reached,
-        "Cost": described.cost,
-        "Precedent": described.precedent,
-        "Environment": f"`{described.variable}`",
-    }
-    lines = "".join(f"- {name}: {fact}\n" for name, fact in facts.items() if fact)
-    about = described.about[0].upper() + described.about[1:]
-    return f"## `{described.key}`\n\n{about}.\n\n{lines}"

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rakit_ws import _core, wire
 from rakit_ws._core import Engine
+from rakit_ws.access import Access, bearer_token
 from rakit_ws.admission import Admission, is_local
 from rakit_ws.codes import CloseCode
-from rakit_ws.commands import Access, Commands, bearer_token
+from rakit_ws.commands import Commands
 from rakit_ws.errors import Refused
 from rakit_ws.hub.channels import Channels
 from rakit_ws.hub.hub import Hub
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rakit_ws._core import Request
-    from rakit_ws.commands import Command
     from rakit_ws.config import Config
+    from rakit_ws.custom import Command
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.events import Hooks
 
@@ -50,8 +51,12 @@ class Running:
     The parts of one server, put together, and what its engine reports to them.
 
     ```text
-    made ─listen─► running ─(engine broken: crashed)─► stopped ─shut_down─► drained ─abort─► gone
+    listening ─begin─► running ─(a fault of ours: crashed)─► stopped ─shut_down─► drained ─abort─► gone
     ```
+
+    Raises:
+        ListenError: the address is taken, forbidden or cannot be resolved.
+
     """
 
     def __init__(
@@ -68,16 +73,19 @@ class Running:
         self.crashed: BaseException | None = None
         self._config = config
         self._hooks = hooks
-        self._commands = commands
+        self._undecided: dict[int, _Undecided] = {}
+        self._tick_s = _tick_s(config)
+        self._timer: asyncio.TimerHandle | None = None
         self._max_connections = config.max_connections or _connections_allowed()
         self.engine = self._new_engine()
+        self.engine.listen(config.host, config.port)
         self.tasks = Tasks(loop)
         self.hub = Hub(self.engine, hooks, self.tasks.run)
-        self.presence = Presence(self.hub, self._config.presence, loop)
-        self._admission = Admission(self._config)
-        self._undecided: dict[int, _Undecided] = {}
-        self._tick_s = _tick_s(self._config)
-        self._timer: asyncio.TimerHandle | None = None
+        self.presence = Presence(self.hub, config.presence, loop)
+        self._admission = Admission(config)
+        self._access = Access(config, is_loopback_only=_is_loopback(self.engine.addresses))
+        self._inbox = Inbox(self.hub, hooks, self._new_router(commands), self.tasks.run)
+        self._receive = self._receive_and_log if log.wants_debug else self._inbox.receive
 
     def _new_engine(self) -> Engine:
         config = self._config
@@ -94,24 +102,19 @@ class Running:
             report_idle=bool(self._hooks.idle),
         )
 
+    def _new_router(self, commands: dict[str, Command]) -> Router:
+        config = self._config
+        return Router(
+            self.hub,
+            Channels(self.hub, max_per_client=config.max_channels_per_client),
+            Commands(self.hub, self.presence, self._access, commands),
+            rejects_plain_text=config.plain_text == "reject",
+        )
+
     # --- life cycle ---------------------------------------------------------------------------
 
-    def listen(self) -> None:
-        """Listen, and handle what comes. Raises ListenError."""
-        config = self._config
-        self.engine.listen(config.host, config.port)
-        self._access = Access(config, is_loopback_only=_is_loopback(self.engine.addresses))
-        channels = Channels(self.hub, max_per_client=config.max_channels_per_client)
-        commands = Commands(
-            self.hub,
-            self.presence,
-            self._access,
-            self._commands,
-        )
-        rejects = config.plain_text == "reject"
-        router = Router(self.hub, channels, commands, rejects_plain_text=rejects)
-        self._inbox = Inbox(self.hub, self._hooks, router, self.tasks.run)
-        self._receive = self._receive_and_log if log.wants_debug else self._inbox.receive
+    def begin(self) -> None:
+        """Handle what comes from now on."""
         self.engine.notify_when_queued(self._flush_soon)
         self.loop.add_reader(self.engine.fileno(), self._on_ready)
         self._on_timer()

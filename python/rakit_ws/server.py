@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rakit_ws import log as logs
 from rakit_ws import wire
 from rakit_ws.codes import CloseCode
-from rakit_ws.commands import Command
+from rakit_ws.custom import Command
 from rakit_ws.errors import CrashedError, UsageError
 from rakit_ws.hub.events import Hooks
 from rakit_ws.layers import changed_settings, load
@@ -195,7 +195,7 @@ class Server:
         loop = asyncio.get_running_loop()
         self._running = Running(self.config, self._hooks, self._commands, loop)
         try:
-            self._running.listen()
+            self._running.begin()
             await self._running.unless_stopped(self._hooks.notify("start", self))
         except BaseException:
             self._running.abort()

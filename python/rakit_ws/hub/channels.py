@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Channels:
-    """Subscriptions and publications within the bounds that clients have."""
+    """Subscriptions, within the bounds that clients have."""
 
     def __init__(self, hub: Hub, *, max_per_client: int) -> None:
         self._hub = hub
