@@ -81,3 +81,5 @@ class Showing:
         finally:
             self._worker = None
             self._is_working = False
+            self.missed += len(self._waiting)  # it was cancelled
+            self._waiting.clear()
