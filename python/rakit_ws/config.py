@@ -135,8 +135,8 @@ class Config(Table):
         default=1024 * 1024,
         unit="bytes",
         zero="not allowed",
-        cost="up to this much memory for each slow client",
-        reached="the client is closed with 1013",
+        cost="up to this much memory, and one message, for each slow client",
+        reached="the client is closed with 1013; so is one behind a burst of this size",
         precedent="Centrifugo 1 MiB, uWebSockets 64 KiB",
     )
     max_connections: int = option(
@@ -145,7 +145,7 @@ class Config(Table):
         default=0,
         unit="connections",
         zero="as many as the descriptor limit (`ulimit -n`) allows",
-        cost="a few kB for each idle connection",
+        cost="1.4 kB for each idle connection, and its request's headers (up to 16 KiB)",
         reached="further handshakes are answered 503 with Retry-After",
         precedent="HAProxy's maxconn follows the descriptor limit likewise",
     )
@@ -165,7 +165,7 @@ class Config(Table):
         default=1024,
         unit="handshakes",
         zero="not allowed",
-        cost="up to 16 KiB of request headers for each",
+        cost="up to 16 KiB of request headers and 32 KiB of frames behind them, for each",
         reached="further handshakes are answered 503 with Retry-After",
         precedent="OpenSSH's MaxStartups (100) bounds the same for logins",
     )
