@@ -13,8 +13,6 @@ from rakit_ws.log import log
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from msgspec import UnsetType
-
     from rakit_ws.access import Access
     from rakit_ws.custom import Command
     from rakit_ws.hub.client import Client
@@ -66,8 +64,7 @@ class Commands:
             raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "you may not give this command")
         if built_in is not None:
             delivered = built_in(inbound)
-            if request_id:
-                self._hub.send(client, wire.ack(request_id, "delivered", b"%d" % delivered))
+            self._hub.acknowledge(client, request_id, "delivered", b"%d" % delivered)
         elif custom is not None:
             return self._carry_out_custom(custom, client, payload, request_id)
         return None
@@ -92,7 +89,7 @@ class Commands:
         return self._hub.broadcast(wire.server_broadcast(wire.payload(inbound.message, "message")))
 
     def _disconnect(self, inbound: Inbound) -> int:
-        target = self._client(inbound.client_id, "client_id")
+        target = self._hub.named(wire.text(inbound.client_id, "client_id"))
         target.disconnect(CloseCode.DISCONNECTED, "disconnected by command")
         return 1
 
@@ -107,14 +104,8 @@ class Commands:
 
     def _private_message(self, inbound: Inbound) -> int:
         message = wire.payload(inbound.message, "message")
-        target = self._client(inbound.to, "to")
+        target = self._hub.named(wire.text(inbound.to, "to"))
         return int(self._hub.send(target, wire.server_private(message)))
-
-    def _client(self, client_id: str | UnsetType | None, key: str) -> Client:
-        client = self._hub.by_id.get(wire.text(client_id, key))
-        if client is None:
-            raise wire.NotUnderstoodError(ErrorCode.UNKNOWN_CLIENT, "there is no such client")
-        return client
 
     # --- the application's own ----------------------------------------------------------------
 

@@ -118,6 +118,8 @@ class Inbox:
                     next_job = self._handle(client, opcode, payload)
         finally:
             client.mailbox = None
+            if mailbox:  # it was cancelled, perhaps while the client was not read
+                self._hub.engine.resume_reading(client.handle)
 
     async def _finished(self, client: Client, job: Awaitable[None]) -> None:
         try:

@@ -105,14 +105,14 @@ class Router:
         elif event == "subscribe":
             channel = wire.text(inbound.channel, "channel")
             self._channels.subscribe(client, channel)
-            self._acknowledge(client, request_id, "channel", wire.encode(channel))
+            self._hub.acknowledge(client, request_id, "channel", wire.encode(channel))
         elif event == "unsubscribe":
             channel = wire.text(inbound.channel, "channel")
             self._channels.unsubscribe(client, channel)
-            self._acknowledge(client, request_id, "channel", wire.encode(channel))
+            self._hub.acknowledge(client, request_id, "channel", wire.encode(channel))
         elif event == "auth":
             self._commands.authenticate(client, wire.text(inbound.token, "token"))
-            self._acknowledge(client, request_id, "operator", b"true")
+            self._hub.acknowledge(client, request_id, "operator", b"true")
         else:
             wire.text(event, "event")
             raise NotUnderstoodError(ErrorCode.UNKNOWN_EVENT, "there is no such event")
@@ -121,22 +121,19 @@ class Router:
         channel = wire.text(inbound.channel, "channel")
         data = wire.payload(inbound.data, "data")
         count = self._hub.publish(channel, wire.publication(channel, data, client.signature))
-        if request_id:
-            self._acknowledge(client, request_id, "delivered", b"%d" % count)
+        self._hub.acknowledge(client, request_id, "delivered", b"%d" % count)
 
     def _private(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
         receiver_id = wire.text(inbound.to, "to")
         # Without one the reference tells everyone what was meant for one.
         message = wire.payload(inbound.message, "message")
-        receiver = self._hub.by_id.get(receiver_id)
-        if receiver is None:
-            raise NotUnderstoodError(ErrorCode.UNKNOWN_CLIENT, "there is no such client")
+        receiver = self._hub.named(receiver_id)
         sent = self._hub.send(receiver, wire.private(client.id, message))
-        self._acknowledge(client, request_id, "delivered", b"%d" % sent)
+        self._hub.acknowledge(client, request_id, "delivered", b"%d" % sent)
 
     def _broadcast(self, client: Client, message: Raw | bytes, request_id: bytes) -> None:
         count = self._hub.broadcast(wire.message(client.id, message))
-        self._acknowledge(client, request_id, "delivered", b"%d" % count)
+        self._hub.acknowledge(client, request_id, "delivered", b"%d" % count)
 
     def _plain_text(self, client: Client, payload: bytes, request_id: bytes = b"") -> None:
         if not payload:
@@ -144,7 +141,3 @@ class Router:
         if self._rejects_plain_text:
             raise wire.bad_request("this is none of the objects that the server knows")
         self._broadcast(client, wire.encode(payload.decode()), request_id)
-
-    def _acknowledge(self, client: Client, request_id: bytes, field: str, value: bytes) -> None:
-        if request_id:
-            self._hub.send(client, wire.ack(request_id, field, value))

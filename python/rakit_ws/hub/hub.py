@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from rakit_ws import wire
-from rakit_ws.codes import Opcode
+from rakit_ws.codes import ErrorCode, Opcode
 from rakit_ws.hub.client import Client
 from rakit_ws.hub.showing import Showing
 from rakit_ws.log import log
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from rakit_ws._core import Engine, Request
-    from rakit_ws.codes import ErrorCode
     from rakit_ws.hub.events import Hooks
 
 ID_CHARS = 16
@@ -78,6 +77,13 @@ class Hub:
             client.handle = NOBODY
         return client
 
+    def named(self, client_id: str) -> Client:
+        """Return the client with this id; NotUnderstoodError (unknown_client) if it is not here."""
+        client = self.by_id.get(client_id)
+        if client is None:
+            raise wire.NotUnderstoodError(ErrorCode.UNKNOWN_CLIENT, "there is no such client")
+        return client
+
     def clear(self) -> None:
         """Forget everyone."""
         self.by_handle.clear()
@@ -97,6 +103,11 @@ class Hub:
         if sent and self._hooks.send:
             self.show_sent((client,), payload, opcode)
         return sent
+
+    def acknowledge(self, client: Client, request_id: bytes, field: str, value: bytes) -> None:
+        """Queue an `ack` with one field (raw JSON) for a client, if it gave an id."""
+        if request_id:
+            self.send(client, wire.ack(request_id, field, value))
 
     def answer_error(self, client: Client, request_id: bytes, code: ErrorCode, text: str) -> None:
         """Queue an `error` for a client; `request_id` is b"" where it gave none."""

@@ -53,11 +53,6 @@ impl RequestReader {
         }
         Ok(Progress::Incomplete)
     }
-
-    /// Whether nothing has arrived.
-    pub fn is_empty(&self) -> bool {
-        self.head.is_empty()
-    }
 }
 
 /// The index behind the empty line that ends a header block, looked for from `from` on.
