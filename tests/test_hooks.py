@@ -465,6 +465,52 @@ async def test_hook_may_not_send_text_that_is_not_utf8_or_other_opcodes(
     assert len(seen) == 1
 
 
+async def test_receive_hook_that_ends_by_a_cancellation_leaves_its_client_served(
+    make_server, serve, connect, hook, logged_errors
+):
+    server = make_server()
+    calls = []
+
+    @server.on("receive")
+    @hook
+    def receive(client, opcode, payload):
+        calls.append(payload)
+        if len(calls) == 1:
+            raise asyncio.CancelledError
+
+    gone = calls_of(server, "disconnect")
+    client = await connect(await serve(server))
+    await client.send({"ping": 1})
+    await until(lambda: calls and not any(each.mailbox for each in server.clients.values()))
+    await asyncio.sleep(0.05)
+    await client.send({"ping": 1, "id": 2})
+    assert await client.receive() == {"type": "pong", "id": 2}
+    client.reset()
+    await until(lambda: gone)
+    logged_errors()
+
+
+async def test_client_whose_mailbox_is_given_up_is_read_again(make_server, serve, connect):
+    server = make_server()
+    may_go_on = asyncio.Event()
+
+    @server.on("receive")
+    async def receive(client, opcode, payload):
+        await may_go_on.wait()
+
+    client = await connect(await serve(server))
+    for number in range(70):
+        await client.send({"ping": 1, "id": number})
+    (served,) = server.clients.values()
+    await until(lambda: served.mailbox is not None and len(served.mailbox) >= 64)
+    may_go_on.set()
+    server._running.tasks.cancel_all()
+    await until(lambda: served.mailbox is None)
+    await client.send({"ping": 1, "id": "again"})
+    while (await client.receive())["id"] != "again":
+        pass
+
+
 async def test_order_is_kept_while_an_async_receive_hook_runs(make_server, serve, connect):
     server = make_server()
     turns = [asyncio.Event() for _ in range(3)]
