@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use rakit_ws_core::engine::{
-    Address, Closed, Event, Handle, Millis, Outgoing, Settings, Shard, Side,
+    Address, Closed, Event, Handle, Millis, Outgoing, Settings, Shard, Side, SlowReader,
 };
 use rakit_ws_core::protocol::{
     CloseCode, GrowingBuffer, Limits, Opcode, Payload, Refusal, encoder,
@@ -26,6 +26,7 @@ enum Seen {
     Message(Handle, Vec<u8>),
     Idle(Handle),
     Closed(Handle, u16, Side),
+    Dropping(Handle, usize),
     AcceptPaused,
     AcceptResumed,
 }
@@ -134,6 +135,7 @@ fn noted(event: Event<'_, GrowingBuffer>) -> Seen {
         Event::Closed { handle, closed: Closed { code, side, .. } } => {
             Seen::Closed(handle, code.get(), side)
         }
+        Event::Dropping { handle, queued } => Seen::Dropping(handle, queued),
         Event::AcceptPaused { .. } => Seen::AcceptPaused,
         Event::AcceptResumed => Seen::AcceptResumed,
     }
@@ -468,6 +470,119 @@ fn a_slow_reader_is_closed_with_1013_and_others_are_not_touched() {
     }
     assert_eq!(server.shard.subscribers("news").collect::<Vec<_>>(), [other]);
     assert_eq!(server.counter("slow_readers"), 1);
+}
+
+/// The payloads of whole unmasked frames, each with its opcode.
+fn frames_in(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while let [first, second, rest @ ..] = bytes {
+        let (len, rest) = match second {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            127 => (
+                usize::try_from(u64::from_be_bytes(rest[..8].try_into().unwrap())).unwrap(),
+                &rest[8..],
+            ),
+            len => (usize::from(*len), rest),
+        };
+        assert!(rest.len() >= len, "half a frame");
+        frames.push((first & 0x0F, rest[..len].to_vec()));
+        bytes = &rest[len..];
+    }
+    frames
+}
+
+/// A server with a client that does not read, for which messages have begun to be dropped; the
+/// bodies that were queued for it.
+fn dropping(max_send_buffer: usize) -> (Server, TcpStream, Handle, Vec<Vec<u8>>) {
+    let settings =
+        Settings { max_send_buffer, slow_reader: SlowReader::Drop, ..Settings::default() };
+    let mut server = Server::new(settings);
+    let (client, handle) = server.open();
+    let mut queued = Vec::new();
+    for n in 0..100_000_u32 {
+        let body = format!("{n} {}", "x".repeat(10_000)).into_bytes();
+        if !server.shard.send(handle, Opcode::Text, Outgoing::Copy(&body)) {
+            return (server, client, handle, queued);
+        }
+        queued.push(body);
+        server.shard.flush();
+    }
+    panic!("the queue never filled");
+}
+
+#[test]
+fn a_message_is_queued_while_less_than_the_bound_waits() {
+    for (waiting, fits) in [(99_999, true), (100_000, false), (100_001, false)] {
+        let mut server = Server::new(Settings { max_send_buffer: 100_000, ..Settings::default() });
+        let mut asking = server.connect();
+        asking.write_all(REQUEST).unwrap();
+        // Until it is accepted nothing is written, so that exactly so much waits.
+        let handle = server.requested();
+        server.shard.send(handle, Opcode::Text, Outgoing::Copy(&vec![b'x'; waiting - 10]));
+        assert_eq!(server.shard.queued_bytes(handle), waiting);
+        let queued = server.shard.send(handle, Opcode::Text, Outgoing::Copy(b"one more"));
+        assert_eq!(queued, fits, "{waiting} bytes waited");
+    }
+}
+
+#[test]
+fn dropping_is_reported_once_and_counted_and_no_frame_is_cut() {
+    let (mut server, mut client, handle, queued) = dropping(100_000);
+    for _ in 0..49 {
+        assert!(!server.shard.send(handle, Opcode::Text, Outgoing::Copy(b"12345")));
+    }
+    let waiting = server.shard.queued_bytes(handle);
+    assert!((100_000..110_020).contains(&waiting));
+    server.poll();
+    assert_eq!(server.seen, [Seen::Dropping(handle, waiting)]);
+    assert_eq!(server.counter("messages_dropped"), 50);
+    assert!(server.counter("message_bytes_dropped") > 10_000 + 49 * 5);
+    assert_eq!(server.counter("messages_sent"), queued.len() as u64);
+    assert_eq!(server.counter("slow_readers"), 0);
+    // Control frames are never dropped: the Close comes behind all that was queued.
+    assert!(server.shard.close(handle, CloseCode::NORMAL, ""));
+    let total = queued.iter().map(|body| body.len() + 4).sum::<usize>() + 4;
+    let frames = frames_in(&server.serve_until_read(&mut client, total));
+    let expected = queued.into_iter().map(|body| (1, body));
+    assert!(frames == expected.chain([(8, vec![0x03, 0xE8])]).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_client_that_reads_again_gets_messages_again_and_its_next_lapse_is_reported_anew() {
+    let (mut server, mut client, handle, queued) = dropping(100_000);
+    let total = queued.iter().map(|body| body.len() + 4).sum::<usize>();
+    server.serve_until_read(&mut client, total);
+    assert!(server.shard.send(handle, Opcode::Text, Outgoing::Copy(b"again")));
+    assert_eq!(server.serve_until_read(&mut client, 7), b"\x81\x05again");
+    while server.shard.send(handle, Opcode::Text, Outgoing::Copy(&[b'x'; 10_000])) {
+        server.shard.flush();
+    }
+    server.poll();
+    let reports = server.seen.iter().filter(|seen| matches!(seen, Seen::Dropping(..)));
+    assert_eq!(reports.count(), 2);
+}
+
+#[test]
+fn pings_are_answered_and_sent_while_messages_are_dropped() {
+    let (mut server, mut client, handle, queued) = dropping(100_000);
+    server.now = 25_000;
+    server.poll();
+    assert_eq!(server.counter("pings_sent"), 1);
+    let total = queued.iter().map(|body| body.len() + 4).sum::<usize>() + 2;
+    let frames = frames_in(&server.serve_until_read(&mut client, total));
+    assert_eq!(frames.last(), Some(&(9, Vec::new())));
+    assert_eq!(server.shard.queued_bytes(handle), 0);
+}
+
+#[test]
+fn a_message_larger_than_the_bound_goes_to_a_client_for_which_nothing_waits() {
+    let settings =
+        Settings { max_send_buffer: 1024, slow_reader: SlowReader::Drop, ..Settings::default() };
+    let mut server = Server::new(settings);
+    let (mut client, handle) = server.open();
+    let large = vec![b'x'; 50_000];
+    assert!(server.shard.send(handle, Opcode::Text, Outgoing::Copy(&large)));
+    assert_eq!(server.serve_until_read(&mut client, 50_004)[4..], large);
 }
 
 #[test]

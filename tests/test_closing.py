@@ -524,6 +524,44 @@ async def test_client_that_does_not_read_its_own_echo_is_slowed_down_and_loses_n
     await client.fence()
 
 
+# --- slow_reader = "drop"
+
+
+async def test_slow_reader_misses_messages_but_stays_and_no_other_does(serve, connect, caplog):
+    caplog.set_level("WARNING", "rakit_ws")
+    server = await serve(max_send_buffer=65_536, slow_reader="drop")
+    slow = await connect(server, receive_buffer=4096)
+    other = await connect(server)
+    (member, _) = server.clients.values()
+    sent = 0
+    while server.counters["messages_dropped"] < 5:
+        assert server.broadcast(f"{sent} " + "x" * 30_000) in (1, 2)
+        assert (await other.receive())["message"].startswith(f"{sent} ")
+        sent += 1
+        assert sent < 1000
+    assert server.broadcast("last") == 1, "what is dropped is not counted as delivered"
+    assert not member.send("for the slow one")
+    assert server.counters["slow_readers"] == 0
+    dropped = server.counters["messages_dropped"]
+    got = [int((await slow.receive())["message"].split()[0]) for _ in range(sent + 1 - dropped + 1)]
+    assert got == sorted(set(got)), "in order, nothing twice"
+    await until(lambda: member.send("again"))
+    assert (await slow.receive())["message"] == "again"
+    lines = [line for line in caplog.messages if line.startswith("messages dropped")]
+    assert len(lines) == 1
+    assert f"id={member.id}" in lines[0]
+
+
+async def test_close_reaches_a_client_whose_messages_are_dropped(serve, connect):
+    server = await serve(max_send_buffer=65_536, slow_reader="drop")
+    slow = await connect(server, receive_buffer=4096)
+    (member,) = server.clients.values()
+    while server.send(member, "x" * 10_000):
+        pass
+    assert server.disconnect(member.id)
+    assert (await slow.receive_until_close())[1] == 4000
+
+
 # --- 4000, 4008, and what the application chooses
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "ACCEPT_RESUMED",
     "BINARY",
     "CLOSED",
+    "DROPPING",
     "IDLE",
     "REFUSED",
     "REQUESTED",
@@ -52,6 +53,8 @@ ACCEPT_PAUSED: Final[int]
 """(ACCEPT_PAUSED, 0, error: str): descriptors or memory ran out; nobody is accepted for now."""
 ACCEPT_RESUMED: Final[int]
 """(ACCEPT_RESUMED, 0, None): connections are accepted again."""
+DROPPING: Final[int]
+"""(DROPPING, handle, queued: int): messages for a slow reader are dropped; once for each time."""
 
 @final
 class Message:
@@ -220,7 +223,7 @@ class Engine:
     Times are in seconds, 0 means never (`close_timeout_s`: at once).
 
     Raises:
-        UsageError: a time below 0 or over 1e9.
+        UsageError: a time below 0 or over 1e9, a `slow_reader` other than "close" and "drop".
         OSError: no descriptor for the poller.
     """
 
@@ -230,6 +233,7 @@ class Engine:
         max_message_bytes: int,
         max_send_buffer: int,
         max_connections: int,
+        slow_reader: str = "close",
         max_connections_per_ip: int = 0,
         max_undecided_handshakes: int = 1024,
         handshake_timeout_s: float = 10.0,
@@ -316,7 +320,9 @@ class Engine:
 
     def send(self, handle: int, payload: bytes, opcode: int | None = None) -> bool:
         """
-        Queue a message; False if the client is gone, or was closed now as a slow reader.
+        Queue a message; False if the client is gone, or reads too slowly.
+
+        It is then closed now (`slow_reader="close"`), or the message is dropped.
 
         Opcode 1 or None is text, 2 binary.
         From 4 KiB on the bytes are not copied but kept until they are sent.
@@ -326,10 +332,10 @@ class Engine:
         """
 
     def publish(self, topic: str, payload: bytes) -> int:
-        """Queue a text message (valid UTF-8, unchecked) for a topic; return for how many."""
+        """Queue a text message (valid UTF-8, unchecked) for a topic; return for how many it is queued."""
 
     def broadcast(self, payload: bytes) -> int:
-        """Queue a text message (valid UTF-8, unchecked) for everyone; return for how many."""
+        """Queue a text message (valid UTF-8, unchecked) for everyone; return for how many it is queued."""
 
     def broadcast_from(self, first: int, most: int, payload: bytes) -> tuple[int, int | None]:
         """

@@ -136,8 +136,19 @@ class Config(Table):
         unit="bytes",
         zero="not allowed",
         cost="up to this much memory, and one message, for each slow client",
-        reached="the client is closed with 1013; so is one behind a burst of this size",
+        reached="what `slow_reader` says; so for one behind a burst of this size. A message is "
+        "queued while less waits, so that a larger one goes to a client for which nothing waits",
         precedent="Centrifugo 1 MiB, uWebSockets 64 KiB",
+    )
+    slow_reader: Literal["close", "drop"] = option(
+        "what becomes of a client for which `max_send_buffer` waits: `close` it with 1013, or "
+        "`drop` the newest messages for it until less waits",
+        choice("close", "drop"),
+        default="close",
+        cost="with drop a client misses messages and does not learn of it; those queued are whole "
+        "and in order, and control frames are never dropped",
+        reached="closed in `slow_readers`; dropped in `messages_dropped`, and a line of the log",
+        precedent="uWebSockets has both (closeOnBackpressureLimit), Centrifugo closes",
     )
     max_connections: int = option(
         "most connections at a time",

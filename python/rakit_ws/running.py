@@ -92,6 +92,7 @@ class Running:
         return Engine(
             max_message_bytes=config.max_buffer_size,
             max_send_buffer=config.max_send_buffer,
+            slow_reader=config.slow_reader,
             max_connections=self._max_connections,
             max_connections_per_ip=config.max_connections_per_ip,
             max_undecided_handshakes=config.max_undecided_handshakes,
@@ -132,6 +133,7 @@ class Running:
             descriptors=descriptors_allowed(),
             max_buffer_size=config.max_buffer_size,
             max_send_buffer=config.max_send_buffer,
+            slow_reader=config.slow_reader,
             max_channels_per_client=config.max_channels_per_client,
             handshake_timeout=config.handshake_timeout,
             ping_interval=config.effective_ping_interval,
@@ -274,6 +276,8 @@ class Running:
             self._notify("idle", self.hub.by_handle[handle])
         elif kind == _core.REFUSED:
             _log_refusal(*content)
+        elif kind == _core.DROPPING:
+            self._on_dropping(handle, content)
         elif kind == _core.ACCEPT_PAUSED:
             log.limited(logging.WARNING, "accepting paused", error=content)
         elif kind == _core.ACCEPT_RESUMED:
@@ -344,6 +348,11 @@ class Running:
                 seconds=seconds,
             )
         self._inbox.say_goodbye(client)
+
+    def _on_dropping(self, handle: int, queued: int) -> None:
+        client = self.hub.by_handle.get(handle)
+        client_id = client.id if client is not None else None  # it may have ended since
+        log.limited(logging.WARNING, "messages dropped", id=client_id, queued_bytes=queued)
 
     # --- time --------------------------------------------------------------------------
 

@@ -54,6 +54,11 @@ counters! {
     message_bytes_received,
     /// Messages queued, one for each recipient; not what the engine says by itself.
     messages_sent,
+    /// Messages not queued because `max_send_buffer` waited, one for each recipient; only where
+    /// `slow_reader` is "drop".
+    messages_dropped,
+    /// Payload bytes of those.
+    message_bytes_dropped,
     /// Bytes written to sockets.
     bytes_sent,
     /// Pings sent.

@@ -20,6 +20,6 @@ pub use counters::Counters;
 pub use handle::Handle;
 pub use listener::{Address, ListenError, Listener};
 pub use outbox::{Outgoing, SHARE_FROM_BYTES};
-pub use settings::Settings;
+pub use settings::{Settings, SlowReader};
 pub use shard::{Event, Shard};
 pub use timers::Millis;

@@ -38,6 +38,21 @@ pub enum Outgoing<'a> {
     Share(Bytes),
 }
 
+impl Outgoing<'_> {
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Copy(bytes) => bytes.len(),
+            Self::Share(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 #[derive(Debug)]
 enum Chunk {
     /// Frames of this peer alone, one behind the other.

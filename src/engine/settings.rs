@@ -4,14 +4,26 @@ use crate::protocol::Limits;
 
 use super::timers::Millis;
 
+/// What becomes of a client that reads more slowly than it is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlowReader {
+    /// It is closed with 1013.
+    Close,
+    /// Messages are not queued for it, and are counted, until its queue is below the bound again.
+    /// Control frames are: a Close, a Ping and a Pong always fit.
+    Drop,
+}
+
 /// The settings of a shard. A time of 0 means never, except where it says otherwise.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Bounds of the protocol.
     pub limits: Limits,
     /// Bytes that may wait for one client. A message is queued while fewer wait, so the queue
-    /// ends at this plus one message; then the client is closed with 1013.
+    /// ends at this plus one message.
     pub max_send_buffer: usize,
+    /// What becomes of a client for which so much waits.
+    pub slow_reader: SlowReader,
     /// Connections of every kind; one more is answered 503.
     pub max_connections: usize,
     /// Connections from one IPv4 address or one IPv6 /64; one more is answered 503, and further
@@ -36,6 +48,7 @@ impl Default for Settings {
         Self {
             limits: Limits::default(),
             max_send_buffer: 1 << 20,
+            slow_reader: SlowReader::Close,
             max_connections: 10_000,
             max_connections_per_ip: 0,
             max_undecided_handshakes: 1024,

@@ -11,7 +11,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
 use crate::engine::{
-    Closed, Event, Handle, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard, Side,
+    Closed, Event, Handle, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard, Side, SlowReader,
 };
 use crate::protocol::handshake::HeaderLine;
 use crate::protocol::{CloseCode, Kind, Limits, Opcode, Refusal, utf8};
@@ -30,9 +30,10 @@ const IDLE: u8 = 19;
 const CLOSED: u8 = 20;
 const ACCEPT_PAUSED: u8 = 21;
 const ACCEPT_RESUMED: u8 = 22;
+const DROPPING: u8 = 23;
 
 /// The first element of each event of [`Engine::poll`], under its name in Python.
-pub const KINDS: [(&str, u8); 9] = [
+pub const KINDS: [(&str, u8); 10] = [
     ("TEXT", TEXT),
     ("BINARY", BINARY),
     ("REQUESTED", REQUESTED),
@@ -42,6 +43,7 @@ pub const KINDS: [(&str, u8); 9] = [
     ("CLOSED", CLOSED),
     ("ACCEPT_PAUSED", ACCEPT_PAUSED),
     ("ACCEPT_RESUMED", ACCEPT_RESUMED),
+    ("DROPPING", DROPPING),
 ];
 
 /// An event on its way to Python: what it is, whom it concerns, the rest.
@@ -73,14 +75,15 @@ impl Engine {
     #[new]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // One for each setting.
     #[pyo3(signature = (
-        *, max_message_bytes, max_send_buffer, max_connections, max_connections_per_ip = 0,
-        max_undecided_handshakes = 1024, handshake_timeout_s = 10.0, ping_interval_s = 25.0,
+        *, max_message_bytes, max_send_buffer, max_connections, slow_reader = "close",
+        max_connections_per_ip = 0, max_undecided_handshakes = 1024, handshake_timeout_s = 10.0, ping_interval_s = 25.0,
         ping_timeout_s = 60.0, close_timeout_s = 5.0, report_idle = false,
     ))]
     fn new(
         max_message_bytes: u64,
         max_send_buffer: usize,
         max_connections: usize,
+        slow_reader: &str,
         max_connections_per_ip: u32,
         max_undecided_handshakes: usize,
         handshake_timeout_s: f64,
@@ -92,6 +95,7 @@ impl Engine {
         let settings = Settings {
             limits: Limits { max_message_bytes },
             max_send_buffer,
+            slow_reader: slow_reader_policy(slow_reader)?,
             max_connections,
             max_connections_per_ip,
             max_undecided_handshakes,
@@ -387,6 +391,7 @@ fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
         Event::Closed { handle, closed: Closed { code, reason, side } } => {
             (CLOSED, handle.to_bits(), object(py, (code.get(), reason, name_of(side)))?)
         }
+        Event::Dropping { handle, queued } => (DROPPING, handle.to_bits(), object(py, queued)?),
         Event::AcceptPaused { error } => (ACCEPT_PAUSED, 0, object(py, error.to_string())?),
         Event::AcceptResumed => (ACCEPT_RESUMED, 0, py.None()),
     })
@@ -421,6 +426,14 @@ fn close_code(code: &Bound<'_, PyInt>) -> PyResult<CloseCode> {
 fn refusal_status(status: &Bound<'_, PyInt>) -> PyResult<u16> {
     let wrong = || UsageError::new_err(format!("status must be 400 to 599, not {status}"));
     status.extract().ok().filter(|status| (400..600).contains(status)).ok_or_else(wrong)
+}
+
+fn slow_reader_policy(word: &str) -> PyResult<SlowReader> {
+    match word {
+        "close" => Ok(SlowReader::Close),
+        "drop" => Ok(SlowReader::Drop),
+        _ => Err(UsageError::new_err(format!("slow_reader must be close or drop, not {word}"))),
+    }
 }
 
 fn header_lines(headers: Option<&[(String, String)]>) -> PyResult<Vec<HeaderLine>> {

@@ -52,11 +52,11 @@ class Hub:
         self.publish: Callable[[str, bytes], int] = (
             self._publish_and_show if hooks.send else engine.publish
         )
-        """Queue a message for the subscribers of a channel; return how many they are."""
+        """Queue a message for the subscribers of a channel; return for how many."""
         self.broadcast: Callable[[bytes], int] = (
             self._broadcast_and_show if hooks.send else engine.broadcast
         )
-        """Queue a message for everyone; return how many they are."""
+        """Queue a message for everyone; return for how many."""
 
     # --- who is here --------------------------------------------------------------------------
 

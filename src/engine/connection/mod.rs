@@ -137,6 +137,8 @@ pub struct Connection<B> {
     pub interest: Interest,
     /// Whether it is on the shard's list of connections to flush.
     pub dirty: bool,
+    /// Whether messages are being dropped, and that was reported.
+    is_dropping: bool,
     /// Whether the caller wants no messages for now.
     paused: bool,
     sends_large: bool,
@@ -162,6 +164,7 @@ impl<B: MessageBuffer> Connection<B> {
             memberships: Vec::new(),
             interest: Interest::READ,
             dirty: false,
+            is_dropping: false,
             paused: false,
             sends_large: false,
             last_received: now,
@@ -321,8 +324,14 @@ impl<B: MessageBuffer> Connection<B> {
         if was_congested && count > 0 {
             // It was not listened to, but it reads: it is alive.
             self.last_received = now;
+            self.is_dropping &= self.is_congested(settings);
         }
         Ok(count)
+    }
+
+    /// A message is dropped. True for the first one since its queue was half empty.
+    pub fn begin_dropping(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_dropping, true)
     }
 
     /// Whether so much waits for it that it is not read from: it does not read what it causes.

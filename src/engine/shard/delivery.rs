@@ -2,27 +2,28 @@
 
 use bytes::Bytes;
 
-use crate::engine::connection::{Connection, State};
+use crate::engine::connection::Connection;
 use crate::engine::handle::Handle;
-use crate::engine::outbox::{Outbox, Outgoing, SHARE_FROM_BYTES};
+use crate::engine::outbox::{Outgoing, SHARE_FROM_BYTES};
 use crate::engine::topics::Membership;
-use crate::protocol::{CloseCode, MessageBuffer, Opcode, Refusal, encoder};
+use crate::protocol::{MessageBuffer, Opcode, encoder};
 
 use super::{Shard, Stage, slot_number};
 
 impl<B: MessageBuffer> Shard<B> {
-    /// Queue a message for one client. False if it is gone, closing, or now closed as too slow.
+    /// Queue a message for one client. False if it is gone, closing, or reads too slowly: then it
+    /// is closed now, or the message is dropped.
     pub fn send(&mut self, handle: Handle, opcode: Opcode, payload: Outgoing<'_>) -> bool {
         if self.connection(handle).is_none_or(|connection| !connection.is_reachable()) {
             return false;
         }
-        self.enqueue(handle.slot(), |outbox| match payload {
+        self.enqueue(handle.slot(), payload.len(), |outbox| match payload {
             Outgoing::Copy(bytes) => outbox.push_message(opcode, bytes),
             Outgoing::Share(bytes) => outbox.push_shared_message(opcode, bytes),
         })
     }
 
-    /// Queue a message for every subscriber of `topic`; framed once. Returns how many they are.
+    /// Queue a message for every subscriber of `topic`; framed once. Returns for how many.
     pub fn publish(&mut self, topic: &str, opcode: Opcode, payload: &[u8]) -> usize {
         match *self.topics.subscribers(topic) {
             [] => 0,
@@ -30,19 +31,21 @@ impl<B: MessageBuffer> Shard<B> {
             // (benches/load.py, mode channel: 1.35 -> 1.21 µs; with 1,000 subscribers it would
             // cost more, mode fanout: 0.51 -> 0.58 µs).
             [slot] if payload.len() < SHARE_FROM_BYTES => {
-                usize::from(self.enqueue(slot, |outbox| outbox.push_message(opcode, payload)))
+                let len = payload.len();
+                usize::from(self.enqueue(slot, len, |outbox| outbox.push_message(opcode, payload)))
             }
             ref slots => {
                 // The list may change while slow readers are closed.
                 let slots = slots.to_vec();
                 let frame = Bytes::from(encoder::frame(opcode, payload));
-                let mut queue = |slot| self.enqueue(slot, |o| o.push_shared(frame.clone()));
+                let len = payload.len();
+                let mut queue = |slot| self.enqueue(slot, len, |o| o.push_shared(frame.clone()));
                 slots.into_iter().filter(|slot| queue(*slot)).count()
             }
         }
     }
 
-    /// Queue a message for every open connection; framed once. Returns how many they are.
+    /// Queue a message for every open connection; framed once. Returns for how many.
     pub fn broadcast(&mut self, opcode: Opcode, payload: &[u8]) -> usize {
         self.broadcast_from(0, usize::MAX, opcode, payload).0
     }
@@ -68,7 +71,8 @@ impl<B: MessageBuffer> Shard<B> {
             if count == most {
                 return (count, Some(slot));
             }
-            count += usize::from(self.enqueue(slot, |o| o.push_shared(frame.clone())));
+            let queued = self.enqueue(slot, payload.len(), |o| o.push_shared(frame.clone()));
+            count += usize::from(queued);
         }
         (count, None)
     }
@@ -115,48 +119,6 @@ impl<B: MessageBuffer> Shard<B> {
     pub fn queued_bytes(&self, handle: Handle) -> usize {
         let connection = self.connections.get(handle.slot() as usize);
         connection.filter(|c| c.handle() == handle).map_or(0, |c| c.outbox.len())
-    }
-
-    /// Queue something for a connection, if it is reachable and reads fast enough.
-    fn enqueue(&mut self, slot: u32, push: impl FnOnce(&mut Outbox)) -> bool {
-        if !self.has_room(slot) {
-            self.close_slow_reader(slot);
-            return false;
-        }
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
-        if !connection.is_reachable() {
-            return false;
-        }
-        push(&mut connection.outbox);
-        self.counters.messages_sent += 1;
-        self.touch(slot);
-        true
-    }
-
-    /// Whether fewer bytes wait than the bound; if not, the socket gets a chance first.
-    fn has_room(&mut self, slot: u32) -> bool {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return true };
-        if connection.outbox.len() < self.settings.max_send_buffer {
-            return true;
-        }
-        if connection.is_open()
-            && let Ok(count) = connection.write(&self.settings, self.now)
-        {
-            self.counters.bytes_sent += count as u64;
-        }
-        connection.outbox.len() < self.settings.max_send_buffer
-    }
-
-    fn close_slow_reader(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get(slot as usize) else { return };
-        match connection.state {
-            State::Open(_) => {
-                self.counters.slow_readers += 1;
-                self.close_open(slot, CloseCode::SLOW_READER, "reads too slowly");
-            }
-            State::Deciding(_) => self.refuse(slot, &Refusal::new(503, "undecided for too long")),
-            State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => {}
-        }
     }
 
     /// Send what waits, and watch for what is needed next.

@@ -21,6 +21,7 @@ use super::topics::{Membership, Memberships, Topics};
 mod admission;
 mod delivery;
 mod ending;
+mod room;
 
 /// Keys from here on are listeners, below are slots.
 const FIRST_LISTENER_KEY: u64 = 1 << 40;
@@ -76,6 +77,16 @@ pub enum Event<'a, B> {
         /// How.
         closed: Closed,
     },
+    /// Messages for a client are being dropped (only where [`SlowReader::Drop`] is set). Reported
+    /// once, and again when its queue was half empty in between.
+    ///
+    /// [`SlowReader::Drop`]: super::SlowReader::Drop
+    Dropping {
+        /// Who reads too slowly.
+        handle: Handle,
+        /// Bytes that wait for it.
+        queued: usize,
+    },
     /// No connection is accepted for now: descriptors or memory have run out.
     AcceptPaused {
         /// What the system said.
@@ -126,6 +137,7 @@ enum Accepting {
 enum News {
     Closed(Handle, Closed),
     Abandoned(Handle, String),
+    Dropping(Handle, usize),
 }
 
 /// Where a connection stands, as far as the tables care.
@@ -211,6 +223,7 @@ impl<B: MessageBuffer> Shard<B> {
             emit(match news {
                 News::Closed(handle, closed) => Event::Closed { handle, closed },
                 News::Abandoned(handle, reason) => Event::Abandoned { handle, reason },
+                News::Dropping(handle, queued) => Event::Dropping { handle, queued },
             });
         }
         for handle in std::mem::take(&mut self.backlogs) {

@@ -1,0 +1,72 @@
+//! Whether one more message may wait for a client, and what happens where it may not.
+
+use crate::engine::connection::State;
+use crate::engine::outbox::Outbox;
+use crate::engine::settings::SlowReader;
+use crate::protocol::{CloseCode, MessageBuffer, Refusal};
+
+use super::{News, Shard};
+
+impl<B: MessageBuffer> Shard<B> {
+    /// Queue a message of `len` bytes for a connection, if it is reachable and reads fast enough.
+    pub(super) fn enqueue(
+        &mut self,
+        slot: u32,
+        len: usize,
+        push: impl FnOnce(&mut Outbox),
+    ) -> bool {
+        if !self.has_room(slot) {
+            self.turn_away(slot, len);
+            return false;
+        }
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
+        if !connection.is_reachable() {
+            return false;
+        }
+        push(&mut connection.outbox);
+        self.counters.messages_sent += 1;
+        self.touch(slot);
+        true
+    }
+
+    /// Whether fewer bytes wait than the bound; if not, the socket gets a chance first.
+    fn has_room(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return true };
+        if connection.outbox.len() < self.settings.max_send_buffer {
+            return true;
+        }
+        if connection.is_open()
+            && let Ok(count) = connection.write(&self.settings, self.now)
+        {
+            self.counters.bytes_sent += count as u64;
+        }
+        connection.outbox.len() < self.settings.max_send_buffer
+    }
+
+    /// There is no room for a message of `len` bytes.
+    fn turn_away(&mut self, slot: u32, len: usize) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        match (&connection.state, self.settings.slow_reader) {
+            (State::Open(_), SlowReader::Close) => {
+                self.counters.slow_readers += 1;
+                self.close_open(slot, CloseCode::SLOW_READER, "reads too slowly");
+            }
+            (State::Open(_), SlowReader::Drop) => self.drop_message(slot, len),
+            // What a hook queues for a client that it is deciding about has a bound, too.
+            (State::Deciding(_), _) => {
+                self.refuse(slot, &Refusal::new(503, "undecided for too long"));
+            }
+            (State::Requesting(_) | State::Closing { .. } | State::Lingering { .. }, _) => {}
+        }
+    }
+
+    fn drop_message(&mut self, slot: u32, len: usize) {
+        self.counters.messages_dropped += 1;
+        self.counters.message_bytes_dropped += len as u64;
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.begin_dropping() {
+            self.news.push(News::Dropping(connection.handle(), connection.outbox.len()));
+            self.wake();
+        }
+    }
+}
