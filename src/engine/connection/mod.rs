@@ -2,9 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use rustix::net::{Shutdown, shutdown};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::protocol::handshake::RequestReader;
 use crate::protocol::{CloseCode, Decoder, MessageBuffer, Opcode, Role, close, encoder};
@@ -18,8 +16,10 @@ use super::timers::{Millis, NEVER};
 use super::topics::Membership;
 
 mod receiving;
+mod transport;
 
 pub use receiving::{READ_BUFFER_BYTES, Turn};
+pub use transport::Transport;
 
 /// Where a connection stands (RFC 6455 §4.2, §7).
 ///
@@ -119,7 +119,7 @@ pub enum Fate {
 /// One connection.
 #[allow(clippy::struct_excessive_bools)] // Each is of its own; what excludes each other is `State`.
 pub struct Connection<B> {
-    socket: OwnedFd,
+    transport: Transport,
     handle: Handle,
     /// Where it stands.
     pub state: State<B>,
@@ -152,9 +152,9 @@ pub struct Connection<B> {
 
 impl<B: MessageBuffer> Connection<B> {
     /// A connection that has just been accepted.
-    pub fn new(socket: OwnedFd, handle: Handle, requesting: Requesting, now: Millis) -> Self {
+    pub fn new(transport: Transport, handle: Handle, requesting: Requesting, now: Millis) -> Self {
         Self {
-            socket,
+            transport,
             handle,
             ip: requesting.peer.ip(),
             state: State::Requesting(Box::new(requesting)),
@@ -320,7 +320,7 @@ impl<B: MessageBuffer> Connection<B> {
     /// Send what the socket takes; returns how many bytes that was.
     pub fn write(&mut self, settings: &Settings, now: Millis) -> io::Result<usize> {
         let was_congested = self.is_congested(settings);
-        let count = self.outbox.write(self.socket.as_fd())?;
+        let count = self.transport.write(&mut self.outbox)?;
         if was_congested && count > 0 {
             // It was not listened to, but it reads: it is alive.
             self.last_received = now;
@@ -345,8 +345,7 @@ impl<B: MessageBuffer> Connection<B> {
             && self.outbox.is_empty()
         {
             *shut = true;
-            // Fails only where TCP has ended already, which the poller will say.
-            let _ = shutdown(&self.socket, Shutdown::Write);
+            self.transport.shut();
         }
     }
 
@@ -358,7 +357,7 @@ impl<B: MessageBuffer> Connection<B> {
 
 impl<B> AsFd for Connection<B> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.transport.as_fd()
     }
 }
 

@@ -1,8 +1,5 @@
 //! What a connection does with what its peer sends.
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
-
 use crate::engine::counters::Counters;
 use crate::engine::settings::Settings;
 use crate::engine::shard::Event;
@@ -11,6 +8,7 @@ use crate::protocol::decoder::Event as Decoded;
 use crate::protocol::handshake::{Progress, response};
 use crate::protocol::{Failure, MessageBuffer, Opcode, Refusal};
 
+use super::transport::Received;
 use super::{Closed, Connection, Fate, State, Undecided};
 
 /// The buffer that every connection of a shard receives into: what a peer that sends large
@@ -74,7 +72,7 @@ impl<B: MessageBuffer> Connection<B> {
     ) -> Fate {
         let State::Requesting(requesting) = &mut self.state else { return Fate::Lives };
         let buffer = turn.buffer.get_mut(..SMALL_READ_BYTES).unwrap_or_default();
-        let count = match received(recv(&self.socket, buffer, RecvFlags::empty())) {
+        let count = match self.transport.receive(buffer) {
             Received::Bytes(count) => count,
             Received::Nothing => return Fate::Lives,
             Received::End => return Fate::Gone,
@@ -117,7 +115,7 @@ impl<B: MessageBuffer> Connection<B> {
                 return if reads == 0 { self.receive_into_buffer(turn, emit) } else { Fate::Lives };
             };
             let most = room.len();
-            match received(recv(&self.socket, room, RecvFlags::empty())) {
+            match self.transport.receive(room) {
                 Received::Nothing => return Fate::Lives,
                 Received::End => return self.lose(turn, emit),
                 Received::Bytes(count) => {
@@ -140,7 +138,7 @@ impl<B: MessageBuffer> Connection<B> {
         let most = if self.sends_large { READ_BUFFER_BYTES } else { SMALL_READ_BYTES };
         let buffer = std::mem::take(&mut turn.buffer);
         let room = buffer.get_mut(kept..most).unwrap_or_default();
-        let fate = match received(recv(&self.socket, room, RecvFlags::empty())) {
+        let fate = match self.transport.receive(room) {
             Received::Nothing => Fate::Lives,
             Received::End => self.lose(turn, emit),
             Received::Bytes(count) => {
@@ -293,27 +291,6 @@ impl<B: MessageBuffer> Connection<B> {
 
     fn discard(&mut self, turn: &mut Turn<'_>) -> Fate {
         let buffer = turn.buffer.get_mut(..SMALL_READ_BYTES).unwrap_or_default();
-        match received(recv(&self.socket, buffer, RecvFlags::empty())) {
-            Received::Bytes(_) | Received::Nothing => Fate::Lives,
-            Received::End => Fate::Gone,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Received {
-    Bytes(usize),
-    /// Not now.
-    Nothing,
-    /// The peer's end, or a failed socket: either way nothing comes any more.
-    End,
-}
-
-fn received<T>(result: rustix::io::Result<(T, usize)>) -> Received {
-    match result.map(|(_, count)| count) {
-        Ok(0) => Received::End,
-        Ok(count) => Received::Bytes(count),
-        Err(Errno::AGAIN | Errno::INTR) => Received::Nothing,
-        Err(_) => Received::End,
+        if self.transport.discard(buffer) { Fate::Lives } else { Fate::Gone }
     }
 }

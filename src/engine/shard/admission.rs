@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use crate::engine::connection::{Connection, Requesting};
+use crate::engine::connection::{Connection, Requesting, Transport};
 use crate::engine::handle::Handle;
 use crate::engine::listener::{Address, ListenError, Listener};
 use crate::engine::poller::Interest;
@@ -129,7 +129,8 @@ impl<B: MessageBuffer> Shard<B> {
         let slot = slot_number(entry.key());
         let handle = Handle::new(slot, self.next_generation);
         let requesting = Requesting { reader: RequestReader::default(), peer, full };
-        let connection = entry.insert(Connection::new(socket, handle, requesting, self.now));
+        let connection =
+            entry.insert(Connection::new(Transport::plain(socket), handle, requesting, self.now));
         if self.poller.add(&*connection, u64::from(slot), Interest::READ).is_err() {
             // Out of kernel memory for one more watched socket.
             self.counters.aborted_over_limit += 1;
