@@ -912,3 +912,95 @@ fn time_ends_every_state() {
         assert!(server.shard.is_empty(), "{stage:?}");
     }
 }
+
+// --- other settings while it runs ---------------------------------------------------------------
+
+#[test]
+fn a_new_ping_timeout_lets_those_who_were_silent_answer_first() {
+    let never = Settings { ping_interval: 0, ping_timeout: 0, ..Settings::default() };
+    let mut server = Server::new(never);
+    let (mut client, handle) = server.open();
+    server.now = 3_600_000;
+    server.poll();
+    let settings = Settings { ping_interval: 1000, ping_timeout: 3000, ..never };
+    server.shard.configure(settings);
+    let ping_at = server.shard.next_deadline().unwrap();
+    assert!((server.now..=server.now + 1000).contains(&ping_at), "{ping_at}");
+    server.now = ping_at;
+    assert_eq!(server.serve_until_read(&mut client, 2), [0x89, 0]);
+    server.now = ping_at + 1999;
+    server.poll();
+    assert_eq!(server.shard.open_count(), 1);
+    server.now = ping_at + 2000;
+    server.until_seen(&Seen::Closed(handle, 4008, Side::Server));
+}
+
+#[test]
+fn a_deadline_that_comes_nearer_is_met() {
+    let mut server = Server::new(Settings::default());
+    let _silent = server.connect();
+    server.until("a connection", |server| server.shard.len() == 1);
+    server.shard.configure(Settings { handshake_timeout: 2000, ..Settings::default() });
+    server.now = 1999;
+    server.poll();
+    assert_eq!(server.seen, []);
+    server.now = 2000;
+    server.until_seen(&Seen::Refused(408));
+}
+
+#[test]
+fn a_deadline_that_is_put_off_is_not_met_before() {
+    let mut server = Server::new(Settings { handshake_timeout: 2000, ..Settings::default() });
+    let _silent = server.connect();
+    server.until("a connection", |server| server.shard.len() == 1);
+    server.shard.configure(Settings { handshake_timeout: 3000, ..Settings::default() });
+    server.now = 2999;
+    server.poll();
+    assert_eq!(server.seen, []);
+    server.now = 3000;
+    server.until_seen(&Seen::Refused(408));
+}
+
+#[test]
+fn a_lower_limit_keeps_those_who_are_there_and_refuses_the_next() {
+    let mut server = Server::new(Settings::default());
+    let clients: Vec<_> = (0..3).map(|_| server.open()).collect();
+    server.shard.configure(Settings { max_connections: 2, ..Settings::default() });
+    let mut late = server.connect();
+    late.write_all(REQUEST).unwrap();
+    server.until_seen(&Seen::Refused(503));
+    server.shard.flush();
+    assert!(read_to_end(&mut late).starts_with(b"HTTP/1.1 503"));
+    drop(late);
+    server.until("the refused one to leave", |server| server.shard.len() == 3);
+    assert_eq!(server.shard.open_count(), clients.len());
+}
+
+#[test]
+fn those_who_are_there_count_when_a_limit_for_one_address_is_set() {
+    let mut server = Server::new(Settings::default());
+    let (first, _) = server.open();
+    let limited = Settings { max_connections_per_ip: 1, ..Settings::default() };
+    server.shard.configure(limited);
+    let mut second = server.connect();
+    second.write_all(REQUEST).unwrap();
+    server.until_seen(&Seen::Refused(503));
+    // Off and on again: nobody is counted twice, and nobody who has gone is counted still.
+    server.shard.configure(Settings::default());
+    drop((first, second));
+    server.until("everyone to leave", |server| server.shard.is_empty());
+    server.shard.configure(limited);
+    server.open();
+}
+
+#[test]
+fn a_smaller_largest_message_holds_from_the_next_header_on() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.open();
+    client.write_all(&encoder::any_frame(false, Opcode::Text, Some([0; 4]), &[b'a'; 100])).unwrap();
+    server.until("the fragment", |server| server.counter("frames_received") == 1);
+    let limits = Limits { max_message_bytes: 99 };
+    server.shard.configure(Settings { limits, ..Settings::default() });
+    client.write_all(&masked(Opcode::Continuation, b"")).unwrap();
+    server.until_seen(&Seen::Closed(handle, 1009, Side::Server));
+}

@@ -5,9 +5,9 @@ Faults of the caller raise what `rakit_ws.errors` declares; faults of a peer are
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, TypedDict, final, type_check_only
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, Unpack
 
 __all__ = [
     "ABANDONED",
@@ -211,6 +211,28 @@ class Request:
     def peer(self) -> str:
         """`address:port`, `[address]:port` for IPv6, `unix:` for a Unix socket."""
 
+@type_check_only
+class EngineSettings(TypedDict, total=False):
+    """
+    What bounds an engine; `src/engine/settings.rs` says what each means, and its default.
+
+    Times are in seconds, to the millisecond, up to 1e9; 0 means never (`close_timeout_s`: at
+    once).
+    """
+
+    max_message_bytes: int
+    max_send_buffer: int
+    slow_reader: str
+    """`close` or `drop`."""
+    max_connections: int
+    max_connections_per_ip: int
+    max_undecided_handshakes: int
+    handshake_timeout_s: float
+    ping_interval_s: float
+    ping_timeout_s: float
+    close_timeout_s: float
+    report_idle: bool
+
 @final
 class Engine:
     """
@@ -220,28 +242,21 @@ class Engine:
     readable: `poll()`, handle the events, `flush()`. A client is a handle, an int; a stale one
     is inert: calls with it do nothing and return False, 0 or an empty list.
 
-    Times are in seconds, 0 means never (`close_timeout_s`: at once).
-
     Raises:
-        UsageError: a time below 0 or over 1e9, a `slow_reader` other than "close" and "drop".
+        UsageError: no such setting, or a value that it cannot have.
         OSError: no descriptor for the poller.
     """
 
-    def __new__(
-        cls,
-        *,
-        max_message_bytes: int,
-        max_send_buffer: int,
-        max_connections: int,
-        slow_reader: str = "close",
-        max_connections_per_ip: int = 0,
-        max_undecided_handshakes: int = 1024,
-        handshake_timeout_s: float = 10.0,
-        ping_interval_s: float = 25.0,
-        ping_timeout_s: float = 60.0,
-        close_timeout_s: float = 5.0,
-        report_idle: bool = False,
-    ) -> Self: ...
+    def __new__(cls, **settings: Unpack[EngineSettings]) -> Self: ...
+    def configure(self, **settings: Unpack[EngineSettings]) -> None:
+        """
+        Replace the settings that are given, also while it runs; on a UsageError none.
+
+        Nobody is cut off for it: who is over a lower limit stays, and where the ping settings
+        change, a silence that nobody would have asked about counts from now on. Other deadlines
+        are as if they had been so from the start.
+        """
+
     def notify_when_queued(self, callback: Callable[[], object] | None) -> None:
         """
         Call `callback`, once, whenever something is queued outside a batch; None: nobody.

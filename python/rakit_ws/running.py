@@ -28,7 +28,7 @@ from rakit_ws.tasks import Tasks
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rakit_ws._core import Request
+    from rakit_ws._core import EngineSettings, Request
     from rakit_ws.config import Config
     from rakit_ws.custom import Command
     from rakit_ws.hub.client import Client
@@ -76,8 +76,7 @@ class Running:
         self._undecided: dict[int, _Undecided] = {}
         self._tick_s = _tick_s(config)
         self._timer: asyncio.TimerHandle | None = None
-        self._max_connections = config.max_connections or _connections_allowed()
-        self.engine = self._new_engine()
+        self.engine = Engine(**self._engine_settings(config))
         self.engine.listen(config.host, config.port)
         self.tasks = Tasks(loop)
         self.hub = Hub(self.engine, hooks, self.tasks.run)
@@ -87,21 +86,20 @@ class Running:
         self._inbox = Inbox(self.hub, hooks, self._new_router(commands), self.tasks.run)
         self._receive = self._receive_and_log if log.wants_debug else self._inbox.receive
 
-    def _new_engine(self) -> Engine:
-        config = self._config
-        return Engine(
-            max_message_bytes=config.max_buffer_size,
-            max_send_buffer=config.max_send_buffer,
-            slow_reader=config.slow_reader,
-            max_connections=self._max_connections,
-            max_connections_per_ip=config.max_connections_per_ip,
-            max_undecided_handshakes=config.max_undecided_handshakes,
-            handshake_timeout_s=config.handshake_timeout,
-            ping_interval_s=config.effective_ping_interval,
-            ping_timeout_s=config.ping_timeout,
-            close_timeout_s=config.close_timeout,
-            report_idle=bool(self._hooks.idle),
-        )
+    def _engine_settings(self, config: Config) -> EngineSettings:
+        return {
+            "max_message_bytes": config.max_buffer_size,
+            "max_send_buffer": config.max_send_buffer,
+            "slow_reader": config.slow_reader,
+            "max_connections": _max_connections(config),
+            "max_connections_per_ip": config.max_connections_per_ip,
+            "max_undecided_handshakes": config.max_undecided_handshakes,
+            "handshake_timeout_s": config.handshake_timeout,
+            "ping_interval_s": config.effective_ping_interval,
+            "ping_timeout_s": config.ping_timeout,
+            "close_timeout_s": config.close_timeout,
+            "report_idle": bool(self._hooks.idle),
+        }
 
     def _new_router(self, commands: dict[str, Command]) -> Router:
         config = self._config
@@ -127,7 +125,7 @@ class Running:
             log.info("listening", address=with_scheme(address), server=PRODUCT)
         log.info(
             "limits",
-            max_connections=self._max_connections,
+            max_connections=_max_connections(config),
             max_connections_per_ip=config.max_connections_per_ip,
             max_undecided_handshakes=config.max_undecided_handshakes,
             descriptors=descriptors_allowed(),
@@ -406,9 +404,9 @@ def _is_unix(address: str) -> bool:
     return address.startswith("unix:")
 
 
-def _connections_allowed() -> int:
-    """Tell how many connections the descriptor limit allows."""
-    return max(1, descriptors_allowed() - RESERVED_DESCRIPTORS)
+def _max_connections(config: Config) -> int:
+    """Tell how many connections there may be: as configured, else what descriptors allow."""
+    return config.max_connections or max(1, descriptors_allowed() - RESERVED_DESCRIPTORS)
 
 
 def _tick_s(config: Config) -> float:

@@ -11,15 +11,16 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
 use crate::engine::{
-    Closed, Event, Handle, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard, Side, SlowReader,
+    Closed, Event, Handle, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard, Side,
 };
 use crate::protocol::handshake::HeaderLine;
-use crate::protocol::{CloseCode, Kind, Limits, Opcode, Refusal, utf8};
+use crate::protocol::{CloseCode, Kind, Opcode, Refusal, utf8};
 
 use super::buffer::BytesBuffer;
 use super::errors::UsageError;
 use super::frames::bytes_of;
 use super::request::Request;
+use super::settings::overlaid;
 
 const TEXT: u8 = Opcode::Text as u8;
 const BINARY: u8 = Opcode::Binary as u8;
@@ -73,38 +74,9 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // One for each setting.
-    #[pyo3(signature = (
-        *, max_message_bytes, max_send_buffer, max_connections, slow_reader = "close",
-        max_connections_per_ip = 0, max_undecided_handshakes = 1024, handshake_timeout_s = 10.0, ping_interval_s = 25.0,
-        ping_timeout_s = 60.0, close_timeout_s = 5.0, report_idle = false,
-    ))]
-    fn new(
-        max_message_bytes: u64,
-        max_send_buffer: usize,
-        max_connections: usize,
-        slow_reader: &str,
-        max_connections_per_ip: u32,
-        max_undecided_handshakes: usize,
-        handshake_timeout_s: f64,
-        ping_interval_s: f64,
-        ping_timeout_s: f64,
-        close_timeout_s: f64,
-        report_idle: bool,
-    ) -> PyResult<Self> {
-        let settings = Settings {
-            limits: Limits { max_message_bytes },
-            max_send_buffer,
-            slow_reader: slow_reader_policy(slow_reader)?,
-            max_connections,
-            max_connections_per_ip,
-            max_undecided_handshakes,
-            handshake_timeout: millis("handshake_timeout_s", handshake_timeout_s)?,
-            ping_interval: millis("ping_interval_s", ping_interval_s)?,
-            ping_timeout: millis("ping_timeout_s", ping_timeout_s)?,
-            close_timeout: millis("close_timeout_s", close_timeout_s)?,
-            report_idle,
-        };
+    #[pyo3(signature = (**settings))]
+    fn new(settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let settings = overlaid(Settings::default(), settings)?;
         Ok(Self {
             shard: Shard::new(settings, 0)?,
             started: Instant::now(),
@@ -112,6 +84,12 @@ impl Engine {
             on_queued: None,
             rows: Vec::new(),
         })
+    }
+
+    #[pyo3(signature = (**settings))]
+    fn configure(&mut self, settings: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        self.shard.configure(overlaid(*self.shard.settings(), settings)?);
+        Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -428,28 +406,12 @@ fn refusal_status(status: &Bound<'_, PyInt>) -> PyResult<u16> {
     status.extract().ok().filter(|status| (400..600).contains(status)).ok_or_else(wrong)
 }
 
-fn slow_reader_policy(word: &str) -> PyResult<SlowReader> {
-    match word {
-        "close" => Ok(SlowReader::Close),
-        "drop" => Ok(SlowReader::Drop),
-        _ => Err(UsageError::new_err(format!("slow_reader must be close or drop, not {word}"))),
-    }
-}
-
 fn header_lines(headers: Option<&[(String, String)]>) -> PyResult<Vec<HeaderLine>> {
     headers
         .unwrap_or_default()
         .iter()
         .map(|(name, value)| Ok(HeaderLine::new(name, value)?))
         .collect()
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Checked just before.
-fn millis(name: &str, seconds: f64) -> PyResult<Millis> {
-    if !(0.0..=1e9).contains(&seconds) {
-        return Err(UsageError::new_err(format!("{name} must be 0 to 1e9 seconds")));
-    }
-    Ok((seconds * 1000.0).ceil() as Millis)
 }
 
 #[allow(clippy::cast_precision_loss)] // Exact up to 285,000 years.

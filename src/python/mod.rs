@@ -8,6 +8,7 @@ mod engine;
 mod errors;
 mod frames;
 mod request;
+mod settings;
 
 use pyo3::prelude::*;
 

@@ -238,6 +238,11 @@ impl<B: MessageBuffer> Connection<B> {
         self.last_received = now;
     }
 
+    /// Take it that the peer was heard at `since`, unless it was heard later.
+    pub fn excuse_silence(&mut self, since: Millis) {
+        self.last_received = self.last_received.max(since);
+    }
+
     /// Queue a Ping.
     pub fn ping(&mut self, now: Millis) {
         self.last_ping = now;

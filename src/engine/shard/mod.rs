@@ -19,6 +19,7 @@ use super::timers::{Millis, Timers};
 use super::topics::{Membership, Memberships, Topics};
 
 mod admission;
+mod configuring;
 mod delivery;
 mod ending;
 mod room;

@@ -1,0 +1,67 @@
+//! The engine's settings as keyword arguments. A new one is a line here, one in the stub.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use crate::engine::{Millis, Settings, SlowReader};
+
+use super::errors::UsageError;
+
+/// The most seconds that a setting may have: about 31 years.
+const MOST_S: f64 = 1e9;
+
+/// `settings` with what is `given` by name.
+pub fn overlaid(mut settings: Settings, given: Option<&Bound<'_, PyDict>>) -> PyResult<Settings> {
+    for (name, value) in given.into_iter().flatten() {
+        let name = name.cast_into::<PyString>()?;
+        set(&mut settings, &name.to_cow()?, &value)?;
+    }
+    Ok(settings)
+}
+
+fn set(settings: &mut Settings, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    match name {
+        "max_message_bytes" => settings.limits.max_message_bytes = number(name, value)?,
+        "max_send_buffer" => settings.max_send_buffer = number(name, value)?,
+        "slow_reader" => settings.slow_reader = slow_reader(name, value)?,
+        "max_connections" => settings.max_connections = number(name, value)?,
+        "max_connections_per_ip" => settings.max_connections_per_ip = number(name, value)?,
+        "max_undecided_handshakes" => settings.max_undecided_handshakes = number(name, value)?,
+        "handshake_timeout_s" => settings.handshake_timeout = millis(name, value)?,
+        "ping_interval_s" => settings.ping_interval = millis(name, value)?,
+        "ping_timeout_s" => settings.ping_timeout = millis(name, value)?,
+        "close_timeout_s" => settings.close_timeout = millis(name, value)?,
+        "report_idle" => settings.report_idle = flag(name, value)?,
+        _ => return Err(UsageError::new_err(format!("the engine has no setting {name:?}"))),
+    }
+    Ok(())
+}
+
+/// A whole number that its field can hold.
+fn number<'py, N: FromPyObjectOwned<'py>>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<N> {
+    value.extract().map_err(|_| wrong(name, value, "a whole number, not below 0 nor too large"))
+}
+
+fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    value.extract().map_err(|_| wrong(name, value, "True or False"))
+}
+
+fn slow_reader(name: &str, value: &Bound<'_, PyAny>) -> PyResult<SlowReader> {
+    match value.extract() {
+        Ok("close") => Ok(SlowReader::Close),
+        Ok("drop") => Ok(SlowReader::Drop),
+        _ => Err(wrong(name, value, "\"close\" or \"drop\"")),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Checked just before.
+fn millis(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Millis> {
+    match value.extract::<f64>() {
+        Ok(seconds) if (0.0..=MOST_S).contains(&seconds) => Ok((seconds * 1000.0).ceil() as Millis),
+        _ => Err(wrong(name, value, "0 to 1e9 seconds")),
+    }
+}
+
+fn wrong(name: &str, value: &Bound<'_, PyAny>, allowed: &str) -> PyErr {
+    UsageError::new_err(format!("{name} must be {allowed}; not {value:.100}"))
+}

@@ -1,0 +1,67 @@
+"""The engine's settings as they cross the border: `Engine(...)` and `Engine.configure`."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from rakit_ws._core import Engine
+from rakit_ws.errors import UsageError
+
+
+@pytest.mark.parametrize("call", [Engine, Engine().configure], ids=["new", "configure"])
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ({"max_conections": 1}, 'no setting "max_conections"'),
+        ({"max_connections": -1}, "max_connections must be a whole number"),
+        ({"max_connections": 1 << 64}, "max_connections must be a whole number"),
+        ({"max_connections": 1.5}, "max_connections must be a whole number"),
+        ({"max_connections": None}, "max_connections must be a whole number"),
+        ({"max_connections_per_ip": 1 << 32}, "max_connections_per_ip must be a whole number"),
+        ({"ping_timeout_s": -0.001}, "ping_timeout_s must be 0 to 1e9 seconds"),
+        ({"ping_timeout_s": 1.001e9}, "ping_timeout_s must be 0 to 1e9 seconds"),
+        ({"ping_timeout_s": float("nan")}, "ping_timeout_s must be 0 to 1e9 seconds"),
+        ({"ping_timeout_s": "1"}, "ping_timeout_s must be 0 to 1e9 seconds"),
+        ({"slow_reader": "wait"}, 'slow_reader must be "close" or "drop"'),
+        ({"report_idle": 1}, "report_idle must be True or False"),
+    ],
+)
+def test_setting_that_cannot_be_is_a_usage_error_that_names_it(call, setting, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        call(**setting)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {},
+        {"max_connections": 0},
+        {"max_message_bytes": (1 << 64) - 1},
+        {"ping_timeout_s": 0},
+        {"ping_timeout_s": 1e9},
+        {"close_timeout_s": 1},
+        {"slow_reader": "drop"},
+        {"report_idle": True},
+    ],
+)
+def test_settings_may_be_given_alone_and_at_their_bounds(setting):
+    Engine(**setting)
+    Engine().configure(**setting)
+
+
+def test_settings_that_are_not_given_stay_and_a_wrong_one_changes_none():
+    engine = Engine(handshake_timeout_s=5000)
+    engine.listen("127.0.0.1", 0)
+    host, _, port = engine.addresses[0].rpartition(":")
+    with socket.create_connection((host, int(port))):
+        while not engine.connection_count:
+            engine.poll()
+        engine.configure(ping_timeout_s=7)
+        assert engine.next_deadline_s == pytest.approx(5000, abs=60)
+        with pytest.raises(UsageError, match="ping_timeout_s"):
+            engine.configure(handshake_timeout_s=2000, ping_timeout_s=-1)
+        assert engine.next_deadline_s == pytest.approx(5000, abs=60)
+        engine.configure(handshake_timeout_s=2000)
+        assert engine.next_deadline_s == pytest.approx(2000, abs=60)
