@@ -60,7 +60,7 @@ fn byte_loop(data: &mut [u8], key: [u8; 4]) {
 fn header(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("header");
     for (label, payload_len) in [("7 bits", 64), ("16 bits", 1 << 10), ("64 bits", 64 << 10)] {
-        let header = Header { fin: true, opcode: Opcode::Text, mask: Some(KEY), payload_len };
+        let header = Header { mask: Some(KEY), ..Header::unmasked(Opcode::Text, payload_len) };
         let mut bytes = Vec::new();
         header.encode(&mut bytes);
         group.bench_function(BenchmarkId::new("decode", label), |bencher| {

@@ -21,7 +21,7 @@ impl CloseCode {
     pub const NO_STATUS: Self = Self(1005);
     /// TCP ended without a Close. Never on the wire.
     pub const ABNORMAL: Self = Self(1006);
-    /// Text that is not UTF-8.
+    /// Text that is not UTF-8, compressed data that is corrupt.
     pub const INVALID_PAYLOAD: Self = Self(1007);
     /// A message over the limit.
     pub const TOO_BIG: Self = Self(1009);
@@ -65,6 +65,12 @@ impl Failure {
     /// Text that is not UTF-8: 1007.
     pub const fn invalid_utf8() -> Self {
         Self { code: CloseCode::INVALID_PAYLOAD, reason: "text is not UTF-8" }
+    }
+
+    /// Compressed data that is no DEFLATE stream: 1007, data that is not of its message's type
+    /// (RFC 6455 §7.4.1); RFC 7692 names no code.
+    pub const fn invalid_data() -> Self {
+        Self { code: CloseCode::INVALID_PAYLOAD, reason: "compressed data is corrupt" }
     }
 
     /// A message over the limit: 1009.

@@ -8,6 +8,7 @@
 use super::assembler::{Assembler, Kind, Limits};
 use super::buffer::MessageBuffer;
 use super::close::{self, CloseCode, Failure};
+use super::deflate::{Inflated, Inflation};
 use super::frame::{Opcode, Prefix, Rsv};
 use super::mask;
 use super::utf8;
@@ -84,6 +85,8 @@ struct Progress {
 struct Accepted {
     header_len: usize,
     fin: bool,
+    /// Whether it begins a compressed message.
+    compressed: bool,
     mask: Option<[u8; 4]>,
     payload_len: u64,
     content: Content,
@@ -103,13 +106,21 @@ pub struct Decoder<B> {
     role: Role,
     state: State,
     assembler: Assembler<B>,
+    /// Where compression was agreed on.
+    inflation: Option<Box<Inflation>>,
     frames: u64,
 }
 
 impl<B: MessageBuffer> Decoder<B> {
     /// A decoder at the beginning of the first frame.
     pub fn new(role: Role) -> Self {
-        Self { role, state: State::Header, assembler: Assembler::default(), frames: 0 }
+        let assembler = Assembler::default();
+        Self { role, state: State::Header, assembler, inflation: None, frames: 0 }
+    }
+
+    /// One that takes compressed messages too.
+    pub fn with_inflation(role: Role, inflation: Inflation) -> Self {
+        Self { inflation: Some(Box::new(inflation)), ..Self::new(role) }
     }
 
     /// Take bytes off the front of `input` until an event is complete.
@@ -135,6 +146,11 @@ impl<B: MessageBuffer> Decoder<B> {
         self.frames
     }
 
+    /// What was inflated since the last call.
+    pub fn take_inflated(&mut self) -> Inflated {
+        self.inflation.as_mut().map_or_else(Inflated::default, |it| it.take_inflated())
+    }
+
     /// Bytes held for the message under way.
     pub fn buffered(&self) -> usize {
         self.assembler.buffered()
@@ -142,11 +158,11 @@ impl<B: MessageBuffer> Decoder<B> {
 
     /// Room to receive the frame under way into, without another copy.
     ///
-    /// `None` unless at least `at_least` bytes of it are missing. Never longer than the rest of
+    /// `None` unless at least `at_least` bytes of it are missing, and where it is compressed. Never longer than the rest of
     /// the frame. To be followed by [`received`](Self::received).
     pub fn room(&mut self, at_least: u64) -> Option<&mut [u8]> {
         match self.state {
-            State::Payload(frame) if frame.rest >= at_least => {
+            State::Payload(frame) if frame.rest >= at_least && !self.is_inflating() => {
                 Some(self.assembler.room(usize::try_from(frame.rest).ok()?))
             }
             State::Payload(_) | State::Header | State::Done => None,
@@ -174,6 +190,12 @@ impl<B: MessageBuffer> Decoder<B> {
     pub fn end(&mut self) {
         self.state = State::Done;
         self.assembler = Assembler::default();
+        self.inflation = None;
+    }
+
+    /// Whether the message under way is compressed.
+    fn is_inflating(&self) -> bool {
+        self.inflation.as_ref().is_some_and(|inflation| inflation.is_under_way())
     }
 
     fn step<'a>(
@@ -191,14 +213,16 @@ impl<B: MessageBuffer> Decoder<B> {
                     if input.is_empty() {
                         return Ok(None);
                     }
-                    self.continue_payload(frame, input)?
+                    self.continue_payload(frame, input, limits)?
                 }
                 State::Header => {
                     let Some(accepted) = self.accept(input, limits)? else { return Ok(None) };
                     self.frames += 1;
                     match accepted.content {
                         Content::Control(opcode) => return control(opcode, &accepted, input),
-                        Content::Data(kind) => self.begin_payload(kind, &accepted, input)?,
+                        Content::Data(kind) => {
+                            self.begin_payload(kind, &accepted, input, limits)?
+                        }
                     }
                 }
             };
@@ -214,8 +238,14 @@ impl<B: MessageBuffer> Decoder<B> {
         let prefix = Prefix::parse(first, second)?;
         let content = self.check(prefix)?;
         let Some((payload_len, key_at)) = prefix.payload_len(input)? else { return Ok(None) };
+        let compressed = prefix.rsv == Rsv::COMPRESSED;
         if let Content::Data(_) = content {
-            self.assembler.check_len(payload_len, limits)?;
+            match &self.inflation {
+                Some(inflation) if compressed || inflation.is_under_way() => {
+                    inflation.check_len(payload_len, limits)?;
+                }
+                _ => self.assembler.check_len(payload_len, limits)?,
+            }
         }
         let (mask, header_len) = if prefix.masked {
             let key = input.get(key_at..).and_then(|rest| rest.first_chunk::<4>());
@@ -224,12 +254,12 @@ impl<B: MessageBuffer> Decoder<B> {
         } else {
             (None, key_at)
         };
-        Ok(Some(Accepted { header_len, fin: prefix.fin, mask, payload_len, content }))
+        Ok(Some(Accepted { header_len, fin: prefix.fin, compressed, mask, payload_len, content }))
     }
 
     /// Check what the first two bytes of a frame say.
     fn check(&self, prefix: Prefix) -> Result<Content, Failure> {
-        if !prefix.rsv.within(Rsv::NONE) {
+        if prefix.rsv != Rsv::NONE && !self.permits(prefix) {
             return Err(Failure::protocol("reserved bits set"));
         }
         match (self.role, prefix.masked) {
@@ -243,39 +273,61 @@ impl<B: MessageBuffer> Decoder<B> {
         self.assembler.kind_of(prefix.opcode).map(Content::Data)
     }
 
+    /// Whether what was agreed on permits these reserved bits (RFC 7692 §6: RSV1, and only on the
+    /// first frame of a message).
+    fn permits(&self, prefix: Prefix) -> bool {
+        let is_first = matches!(prefix.opcode, Opcode::Text | Opcode::Binary);
+        self.inflation.is_some() && is_first && prefix.rsv.within(Rsv::COMPRESSED)
+    }
+
     fn begin_payload<'a>(
         &mut self,
         kind: Kind,
         accepted: &Accepted,
         input: &mut &'a mut [u8],
+        limits: &Limits,
     ) -> Result<Option<Event<'a, B>>, Failure> {
         let len = usize::try_from(accepted.payload_len).map_err(|_| Failure::too_big())?;
         take(input, accepted.header_len);
-        if accepted.fin && self.assembler.is_idle() && len <= input.len() {
+        let is_whole = accepted.fin && self.assembler.is_idle() && len <= input.len();
+        if is_whole && !accepted.compressed {
             // The common case: a message in one frame that is all here. Nothing is copied.
             return whole_message(kind, accepted.mask, take(input, len)).map(Some);
         }
         self.assembler.begin(kind);
+        if let Some(inflation) = &mut self.inflation {
+            if accepted.compressed {
+                inflation.begin();
+            }
+            inflation.announce(accepted.payload_len);
+        }
         let frame = Progress {
             fin: accepted.fin,
             mask: accepted.mask,
             done: 0,
             rest: accepted.payload_len,
         };
-        self.continue_payload(frame, input)
+        self.continue_payload(frame, input, limits)
     }
 
     fn continue_payload<'a>(
         &mut self,
         mut frame: Progress,
         input: &mut &'a mut [u8],
+        limits: &Limits,
     ) -> Result<Option<Event<'a, B>>, Failure> {
         let rest = usize::try_from(frame.rest).map_err(|_| Failure::too_big())?;
         let piece = take(input, rest.min(input.len()));
         if let Some(key) = frame.mask {
             mask::apply(piece, key, frame.done);
         }
-        self.assembler.append(piece, rest - piece.len())?;
+        let rest = rest - piece.len();
+        match &mut self.inflation {
+            Some(inflation) if inflation.is_under_way() => {
+                inflation.receive(piece, frame.fin && rest == 0, &mut self.assembler, limits)?;
+            }
+            _ => self.assembler.append(piece, rest)?,
+        }
         frame.advance(piece.len() as u64);
         self.after_payload(frame)
     }

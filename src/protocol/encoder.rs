@@ -1,6 +1,6 @@
 //! Frames on their way out (RFC 6455 §5.2).
 
-use super::frame::{Header, MAX_HEADER_BYTES, Opcode};
+use super::frame::{Header, MAX_HEADER_BYTES, Opcode, Rsv};
 use super::mask;
 
 /// A whole message as one unmasked frame, as a server sends it. Copies the payload once.
@@ -19,7 +19,8 @@ pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 /// A frame with everything chosen: a fragment, or masked as a client must send it (§5.3).
 pub fn any_frame(fin: bool, opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(MAX_HEADER_BYTES + payload.len());
-    Header { fin, opcode, mask, payload_len: payload.len() as u64 }.encode(&mut out);
+    let payload_len = payload.len() as u64;
+    Header { fin, rsv: Rsv::NONE, opcode, mask, payload_len }.encode(&mut out);
     let start = out.len();
     out.extend_from_slice(payload);
     if let (Some(key), Some(body)) = (mask, out.get_mut(start..)) {

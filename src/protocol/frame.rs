@@ -48,14 +48,16 @@ impl Opcode {
 
 /// The three reserved bits of a header, in place (0x40, 0x20, 0x10).
 ///
-/// An extension that was negotiated permits some of them; none is implemented yet, so every
-/// decoder runs with [`Rsv::NONE`].
+/// An extension that was negotiated permits some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rsv(u8);
 
 impl Rsv {
     /// No bit set.
     pub const NONE: Self = Self(0);
+
+    /// RSV1: the message is compressed (RFC 7692 §6).
+    pub const COMPRESSED: Self = Self(0x40);
 
     /// The reserved bits of a header's first byte.
     pub const fn of(first: u8) -> Self {
@@ -142,6 +144,8 @@ fn shortest(len: u64, least: u64) -> Result<u64, Failure> {
 pub struct Header {
     /// Whether this is the last fragment of its message.
     pub fin: bool,
+    /// The reserved bits.
+    pub rsv: Rsv,
     /// What the frame is.
     pub opcode: Opcode,
     /// The masking key, where the payload is masked.
@@ -153,14 +157,19 @@ pub struct Header {
 impl Header {
     /// The header of a frame that a server sends: final and unmasked.
     pub const fn unmasked(opcode: Opcode, payload_len: u64) -> Self {
-        Self { fin: true, opcode, mask: None, payload_len }
+        Self { fin: true, rsv: Rsv::NONE, opcode, mask: None, payload_len }
+    }
+
+    /// The header of a compressed message that a server sends.
+    pub const fn compressed(opcode: Opcode, payload_len: u64) -> Self {
+        Self { fin: true, rsv: Rsv::COMPRESSED, opcode, mask: None, payload_len }
     }
 
     /// Append the header to `out`, its length in the shortest form.
     #[allow(clippy::cast_possible_truncation)] // Each arm has just met the bound of its cast.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let masked = if self.mask.is_some() { 0x80 } else { 0 };
-        out.push(self.opcode as u8 | if self.fin { 0x80 } else { 0 });
+        out.push(self.opcode as u8 | self.rsv.0 | if self.fin { 0x80 } else { 0 });
         match self.payload_len {
             len @ 0..=125 => out.push(masked | len as u8),
             len @ 126..=0xFFFF => {

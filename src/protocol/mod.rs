@@ -1,4 +1,4 @@
-//! RFC 6455 as pure values: bytes and an instant go in, events and bytes come out.
+//! RFC 6455 and 7692 as pure values: bytes and an instant go in, events and bytes come out.
 //!
 //! ```text
 //! bytes ─► handshake ─► Request                        response ◄─ accept / refuse
@@ -6,14 +6,15 @@
 //! ```
 //!
 //! A fault of the peer is a value: [`Failure`] once the connection is open, [`Refusal`] before.
-//! Compression (RFC 7692) will enter at two places that are marked: [`handshake::extensions`]
-//! parses the offers, and [`frame::Rsv`] is what a negotiated extension permits in a header.
+//! Compression is [`deflate`]: what it agrees on permits a bit in [`frame::Rsv`], and the decoder
+//! lets it inflate what comes with that.
 #![forbid(unsafe_code)]
 
 pub mod assembler;
 pub mod buffer;
 pub mod close;
 pub mod decoder;
+pub mod deflate;
 pub mod encoder;
 pub mod frame;
 pub mod handshake;

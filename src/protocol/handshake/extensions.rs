@@ -1,7 +1,6 @@
 //! The offers of `Sec-WebSocket-Extensions` (RFC 6455 §9.1).
 //!
-//! No extension is implemented yet. permessage-deflate (RFC 7692) will choose among these offers
-//! and answer with parameters of its own; until then only their names are looked at.
+//! [`deflate`](crate::protocol::deflate) chooses among them, and answers with parameters of its own.
 
 use super::is_token;
 
