@@ -124,7 +124,7 @@ fn decoder() -> Decoder<GrowingBuffer> {
 }
 
 fn take_all(mut decoder: Decoder<GrowingBuffer>, mut input: &mut [u8]) -> Decoder<GrowingBuffer> {
-    let limits = Limits { max_message_bytes: 4 << 20 };
+    let limits = Limits { max_message_bytes: 4 << 20, ..Limits::default() };
     while let Ok(Some(event)) = decoder.next(&mut input, &limits) {
         black_box(&event);
     }

@@ -33,7 +33,7 @@ impl Peer {
     fn new(role: Role, max_message_bytes: u64) -> Self {
         Self {
             decoder: Decoder::new(role),
-            limits: Limits { max_message_bytes },
+            limits: Limits { max_message_bytes, ..Limits::default() },
             tail: Vec::new(),
             seen: Vec::new(),
             most_tail: 0,
@@ -176,6 +176,35 @@ fn every_vector_gives_its_events_however_it_is_cut() {
                 continue;
             }
             assert_eq!(decoded(role, limit, &input, size), expected, "{name}, pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn a_message_may_have_as_many_fragments_as_its_limit_however_it_is_cut() {
+    const LIMIT: usize = 5;
+    let mask = Some([9, 8, 7, 6]);
+    for count in [LIMIT - 1, LIMIT, LIMIT + 1] {
+        let first = encoder::any_frame(false, Opcode::Text, mask, b"");
+        let middle = encoder::any_frame(false, Opcode::Continuation, mask, b"").repeat(count - 2);
+        let last = encoder::any_frame(true, Opcode::Continuation, mask, b"end");
+        let message = [first, middle, last].concat();
+        // What came before does not count, and control frames in between do not either.
+        let ping = encoder::any_frame(true, Opcode::Ping, mask, b"");
+        let split = message.len() - 9;
+        let (front, back) = message.split_at(split);
+        let input = [front, &ping, back, front, &ping, back].concat();
+        let whole = Seen::Message(1, b"end".to_vec());
+        let expected = if count <= LIMIT {
+            vec![Seen::Ping(vec![]), whole.clone(), Seen::Ping(vec![]), whole]
+        } else {
+            vec![Seen::Ping(vec![]), Seen::Failed(1008)]
+        };
+        for size in 1..=input.len() {
+            let mut peer = Peer::new(Role::Server, 100);
+            peer.limits.max_fragments = u32::try_from(LIMIT).unwrap();
+            input.chunks(size).for_each(|piece| peer.receive(piece));
+            assert_eq!(peer.seen, expected, "{count} fragments, cut every {size} bytes");
         }
     }
 }

@@ -30,7 +30,7 @@ impl Peer {
         let inflation = Inflation::new(agreement, &InflaterPool::default());
         Self {
             decoder: Decoder::with_inflation(Role::Client, inflation),
-            limits: Limits { max_message_bytes },
+            limits: Limits { max_message_bytes, ..Limits::default() },
             tail: Vec::new(),
             seen: Vec::new(),
             most_buffered: 0,

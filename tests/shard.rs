@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use rakit_ws_core::engine::{
-    Address, Closed, Event, Handle, Millis, Outgoing, Settings, Shard, Side, SlowReader,
+    Address, Closed, Event, Handle, Millis, Outgoing, Rate, Settings, Shard, Side, SlowReader,
 };
 use rakit_ws_core::protocol::{
     CloseCode, GrowingBuffer, Limits, Opcode, Payload, Refusal, encoder,
@@ -25,6 +25,7 @@ enum Seen {
     Refused(u16),
     Message(Handle, Vec<u8>),
     Idle(Handle),
+    RateLimited(Handle),
     Closed(Handle, u16, Side),
     Dropping(Handle, usize),
     AcceptPaused,
@@ -132,6 +133,7 @@ fn noted(event: Event<'_, GrowingBuffer>) -> Seen {
             Seen::Message(handle, buffer.into_vec())
         }
         Event::Idle { handle } => Seen::Idle(handle),
+        Event::RateLimited { handle } => Seen::RateLimited(handle),
         Event::Closed { handle, closed: Closed { code, side, .. } } => {
             Seen::Closed(handle, code.get(), side)
         }
@@ -421,7 +423,7 @@ fn handshakes_over_the_undecided_cap_get_503() {
 
 #[test]
 fn a_message_over_the_limit_is_refused_at_its_header() {
-    let limits = Limits { max_message_bytes: 1000 };
+    let limits = Limits { max_message_bytes: 1000, ..Limits::default() };
     let mut server = Server::new(Settings { limits, ..Settings::default() });
     let (mut client, handle) = server.open();
     client.write_all(&masked(Opcode::Binary, &[0; 1000])).unwrap();
@@ -431,9 +433,93 @@ fn a_message_over_the_limit_is_refused_at_its_header() {
 }
 
 #[test]
+fn control_frames_are_counted_by_the_second_and_one_too_many_is_1008() {
+    let settings = Settings { control_rate: Rate::per_second(4), ..Settings::default() };
+    let mut server = Server::new(settings);
+    let (mut client, handle) = server.open();
+    let (asked, unasked) = (masked(Opcode::Ping, b""), masked(Opcode::Pong, b""));
+    for (now, frames) in [(0, 4), (250, 1), (500, 1), (10_000, 4), (10_250, 1)] {
+        server.now = now;
+        let before = server.counter("frames_received");
+        let sent: Vec<u8> =
+            [&asked, &unasked].into_iter().cycle().take(frames).flatten().copied().collect();
+        client.write_all(&sent).unwrap();
+        server.until("the frames", |s| s.counter("frames_received") == before + frames as u64);
+    }
+    assert_eq!(server.seen, [], "within the limit");
+    server.now = 10_499;
+    client.write_all(&unasked).unwrap();
+    server.until_seen(&Seen::Closed(handle, 1008, Side::Server));
+    assert_eq!(server.counter("control_floods"), 1);
+}
+
+#[test]
+fn messages_over_the_rate_are_refused_told_once_a_second_and_then_1008() {
+    let settings = Settings { message_rate: Rate::new(2.0, 4), ..Settings::default() };
+    let mut server = Server::new(settings);
+    let (mut client, handle) = server.open();
+    let mut send = |server: &mut Server, now, count: u64| {
+        server.now = now;
+        server.seen.clear();
+        let before = server.counter("messages_received");
+        client
+            .write_all(&masked(Opcode::Text, b"m").repeat(usize::try_from(count).unwrap()))
+            .unwrap();
+        server.until("the messages", |s| s.counter("messages_received") == before + count);
+        server.seen.clone()
+    };
+    let (message, told) = (Seen::Message(handle, b"m".to_vec()), Seen::RateLimited(handle));
+    assert_eq!(send(&mut server, 0, 4), vec![message.clone(); 4]);
+    assert_eq!(send(&mut server, 0, 2), vec![told.clone()], "told once");
+    assert_eq!(send(&mut server, 500, 1), vec![message.clone()]);
+    assert_eq!(send(&mut server, 999, 1), [], "not told again within a second");
+    assert_eq!(send(&mut server, 1000, 2), [message, told], "but then");
+    assert_eq!(server.counter("messages_refused"), 4);
+    // Six may be: four at once, and two that the second has added.
+    assert_eq!(send(&mut server, 1000, 2), []);
+    assert_eq!(send(&mut server, 1000, 1), [Seen::Closed(handle, 1008, Side::Server)]);
+    assert_eq!(server.counter("message_floods"), 1);
+}
+
+#[test]
+fn what_came_while_a_client_was_not_read_is_not_held_against_it() {
+    let settings = Settings { message_rate: Rate::new(10.0, 5), ..Settings::default() };
+    let mut server = Server::new(settings);
+    let mut client = server.connect();
+    let message = masked(Opcode::Text, b"m");
+    client.write_all(&[REQUEST, &message.repeat(25)].concat()).unwrap();
+    let handle = server.requested();
+    server.shard.at(2000).accept(handle, None, &[], None);
+    server.now = 2000;
+    server.until("the early ones", |server| server.seen.len() == 25);
+    server.shard.pause_reading(handle);
+    server.shard.flush();
+    client.write_all(&message.repeat(30)).unwrap();
+    server.shard.at(5000).resume_reading(handle);
+    server.now = 5000;
+    server.until("those that waited", |server| server.seen.len() == 55);
+    assert_eq!(server.counter("messages_refused"), 0);
+    client.write_all(&message).unwrap();
+    server.until_seen(&Seen::RateLimited(handle));
+}
+
+#[test]
+fn a_handshake_may_take_its_time_but_not_a_millisecond_more() {
+    let mut server = Server::new(Settings { handshake_timeout: 1000, ..Settings::default() });
+    let mut client = server.connect();
+    client.write_all(&REQUEST[..20]).unwrap();
+    server.until("the connection", |server| server.shard.len() == 1);
+    for now in [999, 1000, 1001] {
+        server.now = now;
+        server.poll();
+        assert_eq!(server.counter("handshake_timeouts"), u64::from(now >= 1000), "{now}");
+    }
+}
+
+#[test]
 fn a_large_message_arrives_whole_and_its_echo_too() {
     let settings = Settings {
-        limits: Limits { max_message_bytes: 8 << 20 },
+        limits: Limits { max_message_bytes: 8 << 20, ..Limits::default() },
         max_send_buffer: 16 << 20,
         ..Settings::default()
     };
@@ -999,7 +1085,7 @@ fn a_smaller_largest_message_holds_from_the_next_header_on() {
     let (mut client, handle) = server.open();
     client.write_all(&encoder::any_frame(false, Opcode::Text, Some([0; 4]), &[b'a'; 100])).unwrap();
     server.until("the fragment", |server| server.counter("frames_received") == 1);
-    let limits = Limits { max_message_bytes: 99 };
+    let limits = Limits { max_message_bytes: 99, ..Limits::default() };
     server.shard.configure(Settings { limits, ..Settings::default() });
     client.write_all(&masked(Opcode::Continuation, b"")).unwrap();
     server.until_seen(&Seen::Closed(handle, 1009, Side::Server));

@@ -25,6 +25,12 @@ from rakit_ws.errors import UsageError
         ({"ping_timeout_s": float("nan")}, "ping_timeout_s must be 0 to 1e9 seconds"),
         ({"ping_timeout_s": "1"}, "ping_timeout_s must be 0 to 1e9 seconds"),
         ({"slow_reader": "wait"}, 'slow_reader must be "close" or "drop"'),
+        ({"message_rate": 5.0}, "message_rate must be 0 to 1e6 a second"),
+        ({"message_rate": (-0.1, 1)}, "message_rate must be 0 to 1e6 a second"),
+        ({"message_rate": (float("nan"), 1)}, "message_rate must be 0 to 1e6 a second"),
+        ({"message_rate": (1.0, -1)}, "message_rate must be 0 to 1e6 a second"),
+        ({"max_control_frames_per_s": 1.5}, "max_control_frames_per_s must be a whole number"),
+        ({"max_fragments": 1 << 32}, "max_fragments must be a whole number"),
         ({"report_idle": 1}, "report_idle must be True or False"),
     ],
 )
@@ -44,6 +50,10 @@ def test_setting_that_cannot_be_is_a_usage_error_that_names_it(call, setting, co
         {"close_timeout_s": 1},
         {"slow_reader": "drop"},
         {"report_idle": True},
+        {"message_rate": (0, 0)},
+        {"message_rate": (1e6, (1 << 32) - 1)},
+        {"max_control_frames_per_s": 0},
+        {"max_fragments": 0, "max_head_bytes": 0},
     ],
 )
 def test_settings_may_be_given_alone_and_at_their_bounds(setting):

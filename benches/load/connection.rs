@@ -16,7 +16,7 @@ use crate::upgrade;
 /// From here on a frame is received where it will lie, instead of being copied there.
 const DIRECT_BYTES: u64 = 64 * 1024;
 
-const LIMITS: Limits = Limits { max_message_bytes: 1 << 30 };
+const LIMITS: Limits = Limits { max_message_bytes: 1 << 30, max_fragments: u32::MAX };
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 /// A socket with what was not yet sent and what was not yet understood.

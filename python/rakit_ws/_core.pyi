@@ -17,6 +17,7 @@ __all__ = [
     "CLOSED",
     "DROPPING",
     "IDLE",
+    "RATE_LIMITED",
     "REFUSED",
     "REQUESTED",
     "TEXT",
@@ -55,6 +56,8 @@ ACCEPT_RESUMED: Final[int]
 """(ACCEPT_RESUMED, 0, None): connections are accepted again."""
 DROPPING: Final[int]
 """(DROPPING, handle, queued: int): messages for a slow reader are dropped; once for each time."""
+RATE_LIMITED: Final[int]
+"""(RATE_LIMITED, handle, None): messages are refused, and the client was not told for a second."""
 
 @final
 class Message:
@@ -122,14 +125,21 @@ class FrameDecoder:
     """
     Decodes what one peer sends, without a socket.
 
-    `max_message_bytes` bounds a message, all fragments together. `role` is the endpoint that
-    decodes: a "server" demands masked frames, a "client" unmasked ones (RFC 6455 §5.1).
+    `max_message_bytes` bounds a message, all fragments together (1009), `max_fragments` the
+    frames that it comes in (1008). `role` is the endpoint that decodes: a "server" demands
+    masked frames, a "client" unmasked ones (RFC 6455 §5.1).
 
     Raises:
         UsageError: another role.
     """
 
-    def __new__(cls, *, max_message_bytes: int = 1_048_576, role: str = "server") -> Self: ...
+    def __new__(
+        cls,
+        *,
+        max_message_bytes: int = 1_048_576,
+        max_fragments: int = 65_536,
+        role: str = "server",
+    ) -> Self: ...
     def receive_data(self, data: Buffer) -> list[Message | Ping | Pong | Close | Failed]:
         """
         Take bytes from the peer; return the events that they complete, oldest first.
@@ -221,6 +231,12 @@ class EngineSettings(TypedDict, total=False):
     """
 
     max_message_bytes: int
+    max_fragments: int
+    max_head_bytes: int
+    max_control_frames_per_s: int
+    """0: no limit."""
+    message_rate: tuple[float, int]
+    """Messages a second (0: no limit), and how many at once."""
     max_send_buffer: int
     slow_reader: str
     """`close` or `drop`."""

@@ -31,6 +31,7 @@ from rakit_ws.options import (
     is_user_column,
     names,
     option,
+    rate,
     seconds,
     string,
 )
@@ -129,6 +130,47 @@ class Config(Table):
         reached="the connection is closed with 1009 before the excess is buffered",
         precedent="websockets 1 MiB, aiohttp 4 MiB, uWebSockets 16 KiB",
     )
+    max_fragments: int = option(
+        "most frames of one message, empty ones included",
+        integer(1),
+        default=65_536,
+        unit="frames",
+        zero="not allowed; 1 takes no message in fragments",
+        cost="none of memory: fragments are joined as they come",
+        reached="the connection is closed with 1008 at the header of the next one",
+        precedent="ws 16,384; Autobahn 9.3.1 sends 65,536",
+    )
+    max_control_frames_per_second: int = option(
+        "most Pings and Pongs of one client in a second",
+        integer(0),
+        default=100,
+        unit="frames a second",
+        zero="no limit",
+        cost="each Ping is answered with a Pong of its size, up to 127 bytes",
+        reached="the connection is closed with 1008",
+        precedent="Sōzu takes 100 PINGs of HTTP/2 in a second",
+    )
+    rate_limit: float = option(
+        "most messages of one client a second, in the long run; counted before they are read",
+        rate(1_000_000),
+        default=0.0,
+        unit="messages a second",
+        zero="no limit",
+        cost="a comparison for each message",
+        reached="further messages are answered with the error `rate_limited`, once a second for all "
+        "of them; when `rate_burst` are refused, and it goes on faster than this, 1008",
+        precedent="off, as Centrifugo's and Soketi's; Discord takes 2 a second from each client",
+    )
+    rate_burst: int = option(
+        "most messages of one client at once, where `rate_limit` is set; a rest fills it up again",
+        integer(1),
+        default=40,
+        unit="messages",
+        zero="not allowed",
+        cost="up to this many messages of each client are handled at once",
+        reached="as `rate_limit`",
+        precedent="Discord takes 120 messages in any minute",
+    )
     max_send_buffer: int = option(
         "most that is queued for one client that reads too slowly",
         integer(1024),
@@ -150,13 +192,23 @@ class Config(Table):
         reached="closed in `slow_readers`; dropped in `messages_dropped`, and a line of the log",
         precedent="uWebSockets has both (closeOnBackpressureLimit), Centrifugo closes",
     )
+    max_header_size: int = option(
+        "longest header block of a handshake, from the request line to the empty line",
+        integer(512, 65_535),
+        default=16 * 1024,
+        unit="bytes",
+        zero="not allowed",
+        cost="up to this much memory for each connection: what hooks may look at stays",
+        reached="431; so are more than 100 header lines",
+        precedent="Node.js 16 KiB, Apache 8 KiB a line, nginx 4 times 8 KiB",
+    )
     max_connections: int = option(
         "most connections at a time",
         integer(0),
         default=0,
         unit="connections",
         zero="as many as the descriptor limit (`ulimit -n`) allows",
-        cost="1.4 kB for each idle connection, and its request's headers (up to 16 KiB)",
+        cost="1.4 kB for each idle connection, and its request's headers (up to `max_header_size`)",
         reached="further handshakes are answered 503 with Retry-After",
         precedent="HAProxy's maxconn follows the descriptor limit likewise",
     )
@@ -176,7 +228,7 @@ class Config(Table):
         default=1024,
         unit="handshakes",
         zero="not allowed",
-        cost="up to 16 KiB of request headers and 32 KiB of frames behind them, for each",
+        cost="up to `max_header_size` of request, and 32 KiB of frames behind it, for each",
         reached="further handshakes are answered 503 with Retry-After",
         precedent="OpenSSH's MaxStartups (100) bounds the same for logins",
     )

@@ -65,16 +65,24 @@ def integer(minimum: int, maximum: int = _LARGEST) -> Kind:
 
 def seconds(minimum: float, maximum: float = _DAY_S) -> Kind:
     """Take a time; neither infinite nor NaN."""
+    return _number("a number of seconds", minimum, maximum)
 
+
+def rate(maximum: float) -> Kind:
+    """Take how often something may happen; neither infinite nor NaN."""
+    return _number("a number", 0, maximum)
+
+
+def _number(what: str, minimum: float, maximum: float) -> Kind:
     def check(value: object) -> float:
-        # A boolean is an int to isinstance(), but no time.
+        # A boolean is an int to isinstance(), but no quantity.
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise NotAllowedError(value)
         if not minimum <= value <= maximum:
             raise NotAllowedError(value)
         return float(value)
 
-    return Kind(f"a number of seconds from {minimum:g} to {maximum:g}", float, check)
+    return Kind(f"{what} from {minimum:g} to {maximum:g}", float, check)
 
 
 def boolean() -> Kind:

@@ -13,13 +13,14 @@ from rakit_ws import _core, wire
 from rakit_ws._core import Engine
 from rakit_ws.access import Access, bearer_token
 from rakit_ws.admission import Admission, is_local
-from rakit_ws.codes import CloseCode
+from rakit_ws.codes import CloseCode, ErrorCode
 from rakit_ws.commands import Commands
 from rakit_ws.errors import Refused
 from rakit_ws.hub.channels import Channels
 from rakit_ws.hub.hub import Hub
 from rakit_ws.hub.presence import Presence
 from rakit_ws.inbox import Inbox
+from rakit_ws.limits import LIMITS, log_limit
 from rakit_ws.log import log
 from rakit_ws.process import descriptors_allowed
 from rakit_ws.router import Router
@@ -99,6 +100,10 @@ class Running:
             "ping_timeout_s": config.ping_timeout,
             "close_timeout_s": config.close_timeout,
             "report_idle": bool(self._hooks.idle),
+            "max_fragments": config.max_fragments,
+            "max_head_bytes": config.max_header_size,
+            "max_control_frames_per_s": config.max_control_frames_per_second,
+            "message_rate": (config.rate_limit, config.rate_burst),
         }
 
     def _new_router(self, commands: dict[str, Command]) -> Router:
@@ -129,7 +134,12 @@ class Running:
             max_connections_per_ip=config.max_connections_per_ip,
             max_undecided_handshakes=config.max_undecided_handshakes,
             descriptors=descriptors_allowed(),
+            max_header_size=config.max_header_size,
             max_buffer_size=config.max_buffer_size,
+            max_fragments=config.max_fragments,
+            max_control_frames_per_second=config.max_control_frames_per_second,
+            rate_limit=config.rate_limit,
+            rate_burst=config.rate_burst,
             max_send_buffer=config.max_send_buffer,
             slow_reader=config.slow_reader,
             max_channels_per_client=config.max_channels_per_client,
@@ -272,6 +282,8 @@ class Running:
             self._on_abandoned(handle, content)
         elif kind == _core.IDLE:
             self._notify("idle", self.hub.by_handle[handle])
+        elif kind == _core.RATE_LIMITED:
+            self._on_rate_limited(handle)
         elif kind == _core.REFUSED:
             _log_refusal(*content)
         elif kind == _core.DROPPING:
@@ -328,6 +340,13 @@ class Running:
         if self.engine.reject(handle, refused.status, refused.reason):
             _log_refusal(refused.status, refused.reason, request.peer)
 
+    def _on_rate_limited(self, handle: int) -> None:
+        """Tell a client, once a second at most, that messages of it were refused unread."""
+        client = self.hub.by_handle[handle]
+        limit = f"at most {self._config.rate_limit:g} messages a second"
+        log_limit("rate_limit", client_id=client.id, peer=client.remote_address)
+        self.hub.answer_error(client, b"", ErrorCode.RATE_LIMITED, limit)
+
     def _on_closed(self, handle: int, code: int, reason: str, side: str) -> None:
         client = self.hub.remove(handle)
         if client is None:
@@ -335,6 +354,8 @@ class Running:
         client.close_code = code
         client.close_reason = reason
         self.presence.leave(client)
+        if side == "server" and (limit := LIMITS.get((code, reason))):
+            log_limit(limit, client_id=client.id, peer=client.remote_address)
         if log.wants_info:
             seconds = int(time.time()) - client.connected_at
             log.info(
@@ -384,7 +405,14 @@ class _Undecided(NamedTuple):
 
 
 def _log_refusal(status: int, reason: str, peer: str) -> None:
-    log.limited(logging.INFO, "handshake refused", status=status, reason=reason, peer=peer)
+    log.limited(
+        logging.INFO,
+        "handshake refused",
+        source=str(status),
+        status=status,
+        reason=reason,
+        peer=peer,
+    )
 
 
 def with_scheme(address: str) -> str:

@@ -1,5 +1,7 @@
 //! What a shard has done since it was made.
 
+use crate::protocol::Failure;
+
 macro_rules! counters {
     ($($(#[$doc:meta])+ $name:ident,)+) => {
         /// Totals, never reset. Everything that is refused, closed or dropped is counted in one.
@@ -17,6 +19,22 @@ macro_rules! counters {
     };
 }
 
+impl Counters {
+    /// Count a connection that is closed for this fault of its peer.
+    pub fn count_failure(&mut self, failure: Failure) {
+        self.failed += 1;
+        let limits = [
+            (Failure::too_big(), &mut self.messages_too_big),
+            (Failure::too_many_fragments(), &mut self.fragment_floods),
+            (Failure::too_many_control_frames(), &mut self.control_floods),
+            (Failure::too_many_messages(), &mut self.message_floods),
+        ];
+        for (cause, counter) in limits {
+            *counter += u64::from(failure == cause);
+        }
+    }
+}
+
 counters! {
     /// TCP (or Unix) connections accepted.
     accepted,
@@ -28,17 +46,33 @@ counters! {
     abandoned,
     /// Handshakes answered with something other than 101.
     refused,
+    /// Of `refused`, 431: the header block passed `max_head_bytes` or its 100 lines.
+    requests_too_large,
+    /// Of `refused`, 503: `max_connections` were there.
+    over_max_connections,
+    /// Of `refused`, 503: `max_connections_per_ip` were there.
+    over_max_connections_per_ip,
+    /// Of `refused`, 503: `max_undecided_handshakes` waited.
+    over_max_undecided,
     /// Handshakes answered with 101.
     opened,
     /// WebSocket connections that ended, however.
     closed,
-    /// Of those, closed by this server for a fault of the peer (1002, 1007, 1009).
+    /// Of those, closed by this server for a fault of the peer (1002, 1007, 1008, 1009).
     failed,
-    /// Of those, TCP ended without a Close (1006).
+    /// Of `failed`, 1009: a message passed `max_message_bytes`.
+    messages_too_big,
+    /// Of `failed`, 1008: a message passed `max_fragments`.
+    fragment_floods,
+    /// Of `failed`, 1008: Pings and Pongs passed `control_rate`.
+    control_floods,
+    /// Of `failed`, 1008: messages went on beyond `message_rate`.
+    message_floods,
+    /// Of `closed`, TCP ended without a Close (1006).
     lost,
-    /// Of those, closed with 1013: the queue passed `max_send_buffer`.
+    /// Of `closed`, closed with 1013: the queue passed `max_send_buffer`.
     slow_readers,
-    /// Of those, closed with 4008: nothing arrived within `ping_timeout`.
+    /// Of `closed`, closed with 4008: nothing arrived within `ping_timeout`.
     ping_timeouts,
     /// Handshakes ended by `handshake_timeout`.
     handshake_timeouts,
@@ -52,6 +86,8 @@ counters! {
     messages_received,
     /// Payload bytes of those.
     message_bytes_received,
+    /// Messages refused because they passed `message_rate`.
+    messages_refused,
     /// Messages queued, one for each recipient; not what the engine says by itself.
     messages_sent,
     /// Messages not queued because `max_send_buffer` waited, one for each recipient; only where

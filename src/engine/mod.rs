@@ -6,10 +6,12 @@
 
 mod connection;
 mod counters;
+mod full;
 mod handle;
 mod listener;
 mod outbox;
 mod poller;
+mod rate;
 mod settings;
 mod shard;
 mod timers;
@@ -20,6 +22,7 @@ pub use counters::Counters;
 pub use handle::Handle;
 pub use listener::{Address, ListenError, Listener};
 pub use outbox::{Outgoing, SHARE_FROM_BYTES};
+pub use rate::Rate;
 pub use settings::{Settings, SlowReader};
 pub use shard::{Event, Shard};
 pub use timers::Millis;

@@ -2,6 +2,7 @@
 
 use crate::protocol::Limits;
 
+use super::rate::Rate;
 use super::timers::Millis;
 
 /// What becomes of a client that reads more slowly than it is sent to.
@@ -19,6 +20,15 @@ pub enum SlowReader {
 pub struct Settings {
     /// Bounds of the protocol.
     pub limits: Limits,
+    /// Bytes of a request, up to its empty line; one more is answered 431. At most
+    /// [`LARGEST_HEAD_BYTES`](crate::protocol::handshake::LARGEST_HEAD_BYTES) count.
+    pub max_head_bytes: usize,
+    /// Pings and Pongs of one client; one more closes it with 1008.
+    pub control_rate: Rate,
+    /// Messages of one client. One more is refused, which is reported as
+    /// [`Event::RateLimited`](super::Event::RateLimited), at most once a second; as many refused
+    /// ones as this allows, and one more, close it with 1008.
+    pub message_rate: Rate,
     /// Bytes that may wait for one client. A message is queued while fewer wait, so the queue
     /// ends at this plus one message.
     pub max_send_buffer: usize,
@@ -47,6 +57,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            max_head_bytes: 16 * 1024,
+            control_rate: Rate::per_second(100),
+            message_rate: Rate::UNLIMITED,
             max_send_buffer: 1 << 20,
             slow_reader: SlowReader::Close,
             max_connections: 10_000,

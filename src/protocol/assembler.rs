@@ -10,12 +10,14 @@ use super::utf8::Utf8Stream;
 pub struct Limits {
     /// Bytes of one message, all fragments together; one more fails with 1009.
     pub max_message_bytes: u64,
+    /// Frames of one message, empty ones too; one more fails with 1008.
+    pub max_fragments: u32,
 }
 
 impl Default for Limits {
-    /// 1 MiB a message, as `websockets` has it.
+    /// 1 MiB a message, as `websockets` has it, in 65,536 fragments, as Autobahn 9.3.1 sends it.
     fn default() -> Self {
-        Self { max_message_bytes: 1 << 20 }
+        Self { max_message_bytes: 1 << 20, max_fragments: 1 << 16 }
     }
 }
 
@@ -46,6 +48,7 @@ impl Kind {
 #[derive(Debug, Default)]
 pub struct Assembler<B> {
     under_way: Option<Kind>,
+    fragments: u32,
     buffer: B,
     text: Utf8Stream,
 }
@@ -61,6 +64,15 @@ impl<B: MessageBuffer> Assembler<B> {
             (None, Opcode::Binary) => Ok(Kind::Binary),
             (None, _) => Err(Failure::protocol("continuation of no message")),
             (Some(_), _) => Err(Failure::protocol("new message inside a fragmented one")),
+        }
+    }
+
+    /// Check that a further frame of the message under way is within their limit (1008).
+    pub fn check_fragments(&self, limits: &Limits) -> Result<(), Failure> {
+        if self.fragments < limits.max_fragments {
+            Ok(())
+        } else {
+            Err(Failure::too_many_fragments())
         }
     }
 
@@ -85,6 +97,7 @@ impl<B: MessageBuffer> Assembler<B> {
     /// A frame of a message of this kind has begun.
     pub fn begin(&mut self, kind: Kind) {
         self.under_way = Some(kind);
+        self.fragments = self.fragments.saturating_add(1);
     }
 
     /// Take unmasked payload; `rest` is how many bytes of its frame are still to come.
@@ -116,6 +129,7 @@ impl<B: MessageBuffer> Assembler<B> {
     /// The message is whole: return it and be idle. Fails with 1007 inside a character.
     pub fn finish(&mut self) -> Result<(Kind, B), Failure> {
         self.text.finish()?;
+        self.fragments = 0;
         let kind = self.under_way.take().unwrap_or(Kind::Binary);
         Ok((kind, std::mem::take(&mut self.buffer)))
     }

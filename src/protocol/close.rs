@@ -23,6 +23,8 @@ impl CloseCode {
     pub const ABNORMAL: Self = Self(1006);
     /// Text that is not UTF-8, compressed data that is corrupt.
     pub const INVALID_PAYLOAD: Self = Self(1007);
+    /// A limit of this server that the peer has gone on breaking.
+    pub const POLICY: Self = Self(1008);
     /// A message over the limit.
     pub const TOO_BIG: Self = Self(1009);
     /// The queue of a slow reader passed its bound ("try again later").
@@ -71,6 +73,21 @@ impl Failure {
     /// (RFC 6455 §7.4.1); RFC 7692 names no code.
     pub const fn invalid_data() -> Self {
         Self { code: CloseCode::INVALID_PAYLOAD, reason: "compressed data is corrupt" }
+    }
+
+    /// A message of more frames than the limit: 1008.
+    pub const fn too_many_fragments() -> Self {
+        Self { code: CloseCode::POLICY, reason: "too many fragments" }
+    }
+
+    /// More control frames than the limit: 1008.
+    pub const fn too_many_control_frames() -> Self {
+        Self { code: CloseCode::POLICY, reason: "too many control frames" }
+    }
+
+    /// Messages that go on behind the error that says they are too many: 1008.
+    pub const fn too_many_messages() -> Self {
+        Self { code: CloseCode::POLICY, reason: "too many messages" }
     }
 
     /// A message over the limit: 1009.

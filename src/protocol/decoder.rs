@@ -2,8 +2,6 @@
 
 // `&mut &mut [u8]` is a cursor: what is taken off the front leaves the slice.
 #![allow(clippy::mut_mut)]
-// `Limits` has one field today; it is passed as what it will be.
-#![allow(clippy::trivially_copy_pass_by_ref)]
 
 use super::assembler::{Assembler, Kind, Limits};
 use super::buffer::MessageBuffer;
@@ -237,6 +235,9 @@ impl<B: MessageBuffer> Decoder<B> {
         let &[first, second, ..] = input else { return Ok(None) };
         let prefix = Prefix::parse(first, second)?;
         let content = self.check(prefix)?;
+        if let Content::Data(_) = content {
+            self.assembler.check_fragments(limits)?;
+        }
         let Some((payload_len, key_at)) = prefix.payload_len(input)? else { return Ok(None) };
         let compressed = prefix.rsv == Rsv::COMPRESSED;
         if let Content::Data(_) = content {

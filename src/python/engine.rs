@@ -32,9 +32,10 @@ const CLOSED: u8 = 20;
 const ACCEPT_PAUSED: u8 = 21;
 const ACCEPT_RESUMED: u8 = 22;
 const DROPPING: u8 = 23;
+const RATE_LIMITED: u8 = 24;
 
 /// The first element of each event of [`Engine::poll`], under its name in Python.
-pub const KINDS: [(&str, u8); 10] = [
+pub const KINDS: [(&str, u8); 11] = [
     ("TEXT", TEXT),
     ("BINARY", BINARY),
     ("REQUESTED", REQUESTED),
@@ -45,6 +46,7 @@ pub const KINDS: [(&str, u8); 10] = [
     ("ACCEPT_PAUSED", ACCEPT_PAUSED),
     ("ACCEPT_RESUMED", ACCEPT_RESUMED),
     ("DROPPING", DROPPING),
+    ("RATE_LIMITED", RATE_LIMITED),
 ];
 
 /// An event on its way to Python: what it is, whom it concerns, the rest.
@@ -157,7 +159,9 @@ impl Engine {
         if let Some(name) = subprotocol {
             HeaderLine::new("Sec-WebSocket-Protocol", name)?;
         }
-        let done = self.shard.accept(Handle::from_bits(handle), subprotocol, &headers, first);
+        let now = self.now();
+        let done =
+            self.shard.at(now).accept(Handle::from_bits(handle), subprotocol, &headers, first);
         self.request_flush(py)?;
         Ok(done)
     }
@@ -286,12 +290,14 @@ impl Engine {
     }
 
     fn pause_reading(&mut self, py: Python<'_>, handle: u64) -> PyResult<()> {
-        self.shard.pause_reading(Handle::from_bits(handle));
+        let now = self.now();
+        self.shard.at(now).pause_reading(Handle::from_bits(handle));
         self.request_flush(py)
     }
 
     fn resume_reading(&mut self, py: Python<'_>, handle: u64) -> PyResult<()> {
-        self.shard.resume_reading(Handle::from_bits(handle));
+        let now = self.now();
+        self.shard.at(now).resume_reading(Handle::from_bits(handle));
         self.request_flush(py)
     }
 
@@ -365,6 +371,7 @@ fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
             let what = (refusal.status, refusal.reason, peer.to_string());
             (REFUSED, 0, object(py, what)?)
         }
+        Event::RateLimited { handle } => (RATE_LIMITED, handle.to_bits(), py.None()),
         Event::Idle { handle } => (IDLE, handle.to_bits(), py.None()),
         Event::Closed { handle, closed: Closed { code, reason, side } } => {
             (CLOSED, handle.to_bits(), object(py, (code.get(), reason, name_of(side)))?)

@@ -119,8 +119,8 @@ pub struct FrameDecoder {
 #[pymethods]
 impl FrameDecoder {
     #[new]
-    #[pyo3(signature = (*, max_message_bytes = 1_048_576, role = "server"))]
-    fn new(max_message_bytes: u64, role: &str) -> PyResult<Self> {
+    #[pyo3(signature = (*, max_message_bytes = 1_048_576, max_fragments = 65_536, role = "server"))]
+    fn new(max_message_bytes: u64, max_fragments: u32, role: &str) -> PyResult<Self> {
         let role = match role {
             "server" => Role::Server,
             "client" => Role::Client,
@@ -131,7 +131,7 @@ impl FrameDecoder {
         };
         Ok(Self {
             decoder: Decoder::new(role),
-            limits: Limits { max_message_bytes },
+            limits: Limits { max_message_bytes, max_fragments },
             tail: Vec::new(),
             stage: Stage::Open,
         })

@@ -3,12 +3,15 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::engine::{Millis, Settings, SlowReader};
+use crate::engine::{Millis, Rate, Settings, SlowReader};
 
 use super::errors::UsageError;
 
 /// The most seconds that a setting may have: about 31 years.
 const MOST_S: f64 = 1e9;
+
+/// The most events a second that a rate may allow.
+const MOST_PER_S: f64 = 1e6;
 
 /// `settings` with what is `given` by name.
 pub fn overlaid(mut settings: Settings, given: Option<&Bound<'_, PyDict>>) -> PyResult<Settings> {
@@ -22,6 +25,12 @@ pub fn overlaid(mut settings: Settings, given: Option<&Bound<'_, PyDict>>) -> Py
 fn set(settings: &mut Settings, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     match name {
         "max_message_bytes" => settings.limits.max_message_bytes = number(name, value)?,
+        "max_fragments" => settings.limits.max_fragments = number(name, value)?,
+        "max_head_bytes" => settings.max_head_bytes = number(name, value)?,
+        "max_control_frames_per_s" => {
+            settings.control_rate = Rate::per_second(number(name, value)?);
+        }
+        "message_rate" => settings.message_rate = rate(name, value)?,
         "max_send_buffer" => settings.max_send_buffer = number(name, value)?,
         "slow_reader" => settings.slow_reader = slow_reader(name, value)?,
         "max_connections" => settings.max_connections = number(name, value)?,
@@ -44,6 +53,16 @@ fn number<'py, N: FromPyObjectOwned<'py>>(name: &str, value: &Bound<'py, PyAny>)
 
 fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value.extract().map_err(|_| wrong(name, value, "True or False"))
+}
+
+/// Events a second, and how many at once.
+fn rate(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Rate> {
+    match value.extract::<(f64, u32)>() {
+        Ok((events_per_s, burst)) if (0.0..=MOST_PER_S).contains(&events_per_s) => {
+            Ok(Rate::new(events_per_s, burst))
+        }
+        _ => Err(wrong(name, value, "0 to 1e6 a second, and a whole number at once")),
+    }
 }
 
 fn slow_reader(name: &str, value: &Bound<'_, PyAny>) -> PyResult<SlowReader> {

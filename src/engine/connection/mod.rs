@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::protocol::handshake::RequestReader;
 use crate::protocol::{CloseCode, Decoder, MessageBuffer, Opcode, Role, close, encoder};
 
+use super::full::Full;
 use super::handle::Handle;
 use super::listener::Address;
 use super::outbox::Outbox;
@@ -15,9 +16,11 @@ use super::settings::Settings;
 use super::timers::{Millis, NEVER};
 use super::topics::Membership;
 
+mod allowance;
 mod receiving;
 mod transport;
 
+use allowance::Allowance;
 pub use receiving::{READ_BUFFER_BYTES, Turn};
 pub use transport::Transport;
 
@@ -58,7 +61,7 @@ pub struct Requesting {
     /// Who asks.
     pub peer: Address,
     /// Why it will be answered 503.
-    pub full: Option<&'static str>,
+    pub full: Option<Full>,
 }
 
 /// A handshake that waits for the caller.
@@ -66,6 +69,8 @@ pub struct Undecided {
     key: Box<[u8]>,
     /// Bytes that came behind the request.
     early: Vec<u8>,
+    /// When the caller was asked.
+    asked_at: Millis,
 }
 
 /// Who ended a WebSocket connection.
@@ -139,9 +144,10 @@ pub struct Connection<B> {
     pub dirty: bool,
     /// Whether messages are being dropped, and that was reported.
     is_dropping: bool,
-    /// Whether the caller wants no messages for now.
-    paused: bool,
+    /// Since when the caller wants no messages.
+    paused_at: Option<Millis>,
     sends_large: bool,
+    allowance: Allowance,
     last_received: Millis,
     last_ping: Millis,
     /// When the handshake or the closing began.
@@ -152,7 +158,13 @@ pub struct Connection<B> {
 
 impl<B: MessageBuffer> Connection<B> {
     /// A connection that has just been accepted.
-    pub fn new(transport: Transport, handle: Handle, requesting: Requesting, now: Millis) -> Self {
+    pub fn new(
+        transport: Transport,
+        handle: Handle,
+        requesting: Requesting,
+        settings: &Settings,
+        now: Millis,
+    ) -> Self {
         Self {
             transport,
             handle,
@@ -165,8 +177,9 @@ impl<B: MessageBuffer> Connection<B> {
             interest: Interest::READ,
             dirty: false,
             is_dropping: false,
-            paused: false,
+            paused_at: None,
             sends_large: false,
+            allowance: Allowance::new(settings, now),
             last_received: now,
             last_ping: now,
             since: now,
@@ -203,7 +216,7 @@ impl<B: MessageBuffer> Connection<B> {
         let read = match &self.state {
             State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => true,
             State::Deciding(_) => return Interest::END,
-            State::Open(_) => !self.paused && !self.is_congested(settings),
+            State::Open(_) => !self.is_paused() && !self.is_congested(settings),
         };
         Interest { read, write: !self.outbox.is_empty(), end: false }
     }
@@ -229,18 +242,29 @@ impl<B: MessageBuffer> Connection<B> {
 
     /// When the ping timeout runs out. Never while we are the ones who do not read.
     fn silent_at(&self, settings: &Settings) -> Millis {
-        if self.paused { NEVER } else { after(self.last_received, settings.ping_timeout) }
+        if self.is_paused() { NEVER } else { after(self.last_received, settings.ping_timeout) }
     }
 
-    /// Receive messages, or leave them to TCP. Time that was not listened is not silence.
-    pub fn set_paused(&mut self, paused: bool, now: Millis) {
-        self.paused = paused;
+    /// Leave messages to TCP.
+    pub fn pause(&mut self, now: Millis) {
+        self.paused_at.get_or_insert(now);
+    }
+
+    /// Receive messages again. Time that was not listened is not silence, nor held against it.
+    pub fn resume(&mut self, settings: &Settings, now: Millis) {
+        if let Some(since) = self.paused_at.take() {
+            self.allowance.excuse(settings, since, now);
+        }
         self.last_received = now;
     }
 
     /// Take it that the peer was heard at `since`, unless it was heard later.
     pub fn excuse_silence(&mut self, since: Millis) {
         self.last_received = self.last_received.max(since);
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused_at.is_some()
     }
 
     /// Queue a Ping.
@@ -250,11 +274,18 @@ impl<B: MessageBuffer> Connection<B> {
     }
 
     /// Answer the handshake with 101. Payloads that were queued meanwhile follow `first`.
-    pub fn accept(&mut self, mut response: Vec<u8>, first: Option<&[u8]>, now: Millis) {
+    pub fn accept(
+        &mut self,
+        mut response: Vec<u8>,
+        first: Option<&[u8]>,
+        settings: &Settings,
+        now: Millis,
+    ) {
         let opened = State::Open(Decoder::new(Role::Server));
         if let State::Deciding(undecided) = std::mem::replace(&mut self.state, opened) {
             self.has_backlog = !undecided.early.is_empty();
             self.tail = undecided.early;
+            self.allowance.excuse(settings, undecided.asked_at, now);
         }
         if let Some(payload) = first {
             encoder::append_frame(&mut response, Opcode::Text, payload);
@@ -278,7 +309,7 @@ impl<B: MessageBuffer> Connection<B> {
     pub fn is_received_from(&self) -> bool {
         match self.state {
             State::Deciding(_) => false,
-            State::Open(_) => !self.paused,
+            State::Open(_) => !self.is_paused(),
             State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => true,
         }
     }
@@ -286,7 +317,7 @@ impl<B: MessageBuffer> Connection<B> {
     /// Whether its turn comes again without anything new from its peer: frames wait here that came
     /// behind the request, or that were more than its share of a turn.
     pub fn has_backlog(&self) -> bool {
-        self.has_backlog && !self.paused
+        self.has_backlog && !self.is_paused()
     }
 
     /// End the handshake with this response. Drops what was queued.

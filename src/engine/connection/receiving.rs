@@ -1,13 +1,15 @@
 //! What a connection does with what its peer sends.
 
 use crate::engine::counters::Counters;
+use crate::engine::full::Full;
 use crate::engine::settings::Settings;
 use crate::engine::shard::Event;
 use crate::engine::timers::Millis;
 use crate::protocol::decoder::Event as Decoded;
 use crate::protocol::handshake::{Progress, response};
-use crate::protocol::{Failure, MessageBuffer, Opcode, Refusal};
+use crate::protocol::{Failure, Kind, MessageBuffer, Opcode, Payload};
 
+use super::allowance::Verdict;
 use super::transport::Received;
 use super::{Closed, Connection, Fate, State, Undecided};
 
@@ -78,9 +80,13 @@ impl<B: MessageBuffer> Connection<B> {
             Received::End => return Fate::Gone,
         };
         let piece = turn.buffer.get(..count).unwrap_or_default();
-        let busy = (!turn.may_ask).then_some("too many handshakes under way");
-        let result = match (requesting.reader.receive(piece), requesting.full.or(busy)) {
-            (Ok(Progress::Complete(..)), Some(reason)) => Err(Refusal::new(503, reason)),
+        let busy = (!turn.may_ask).then_some(Full::Undecided);
+        let result = requesting.reader.receive(piece, turn.settings.max_head_bytes);
+        let result = match (result, requesting.full.or(busy)) {
+            (Ok(Progress::Complete(..)), Some(full)) => {
+                full.count(turn.counters);
+                Err(full.refusal())
+            }
             (result, _) => result,
         };
         let peer = requesting.peer.clone();
@@ -89,12 +95,14 @@ impl<B: MessageBuffer> Connection<B> {
             Ok(Progress::Complete(request, taken)) => {
                 turn.counters.requested += 1;
                 let early = piece.get(taken..).unwrap_or_default().to_vec();
-                self.state =
-                    State::Deciding(Box::new(Undecided { key: request.key().into(), early }));
+                let key = request.key().into();
+                let asked_at = turn.now;
+                self.state = State::Deciding(Box::new(Undecided { key, early, asked_at }));
                 emit(Event::Requested { handle: self.handle, request, peer });
             }
             Err(refusal) => {
                 turn.counters.refused += 1;
+                turn.counters.requests_too_large += u64::from(refusal.status == 431);
                 self.refuse(response::refuse(&refusal, &[]), turn.now);
                 emit(Event::Refused { peer, refusal });
             }
@@ -227,8 +235,13 @@ impl<B: MessageBuffer> Connection<B> {
             Decoded::Message(kind, payload) if open => {
                 turn.counters.messages_received += 1;
                 turn.counters.message_bytes_received += payload.len() as u64;
-                emit(Event::Message { handle: self.handle, kind, payload });
+                self.pass_on(kind, payload, turn, emit);
                 return 1;
+            }
+            Decoded::Ping(_) | Decoded::Pong(_)
+                if open && !self.allowance.take_control(turn.settings, turn.now) =>
+            {
+                self.fail(Failure::too_many_control_frames(), turn, emit);
             }
             Decoded::Ping(payload) if open => {
                 self.outbox.push_message(Opcode::Pong, payload);
@@ -248,11 +261,31 @@ impl<B: MessageBuffer> Connection<B> {
         0
     }
 
+    /// Report a message, unless it is one too many.
+    fn pass_on(
+        &mut self,
+        kind: Kind,
+        payload: Payload<'_, B>,
+        turn: &mut Turn<'_>,
+        emit: &mut impl FnMut(Event<'_, B>),
+    ) {
+        let verdict = self.allowance.take_message(turn.settings, turn.now);
+        if verdict == Verdict::Welcome {
+            return emit(Event::Message { handle: self.handle, kind, payload });
+        }
+        turn.counters.messages_refused += 1;
+        match verdict {
+            Verdict::TooMany => emit(Event::RateLimited { handle: self.handle }),
+            Verdict::Hopeless => self.fail(Failure::too_many_messages(), turn, emit),
+            Verdict::Welcome | Verdict::StillTooMany => {}
+        }
+    }
+
     /// Fail the connection (RFC 6455 §7.1.7).
     fn fail(&mut self, failure: Failure, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) {
         if self.is_open() {
             turn.counters.closed += 1;
-            turn.counters.failed += 1;
+            turn.counters.count_failure(failure);
             self.close(failure.code, failure.reason, turn.now);
             let closed = Closed::by_server(failure.code, failure.reason);
             emit(Event::Closed { handle: self.handle, closed });

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use crate::engine::connection::{Connection, Requesting, Transport};
+use crate::engine::full::Full;
 use crate::engine::handle::Handle;
 use crate::engine::listener::{Address, ListenError, Listener};
 use crate::engine::poller::Interest;
@@ -60,11 +61,11 @@ impl<B: MessageBuffer> Shard<B> {
         headers: &[HeaderLine],
         first: Option<&[u8]>,
     ) -> bool {
-        let now = self.now;
+        let (settings, now) = (self.settings, self.now);
         let Some(connection) = self.connection(handle) else { return false };
         let Some(key) = connection.undecided_key() else { return false };
         let response = response::accept(key, subprotocol, headers);
-        connection.accept(response, first, now);
+        connection.accept(response, first, &settings, now);
         if connection.has_backlog() {
             self.backlogs.push(handle);
             self.wake();
@@ -115,7 +116,7 @@ impl<B: MessageBuffer> Shard<B> {
         self.counters.accepted += 1;
         let full = match self.room_for(&peer) {
             Room::Yes => None,
-            Room::ToBeTold(reason) => Some(reason),
+            Room::ToBeTold(full) => Some(full),
             Room::No => {
                 self.counters.aborted_over_limit += 1;
                 return;
@@ -129,8 +130,9 @@ impl<B: MessageBuffer> Shard<B> {
         let slot = slot_number(entry.key());
         let handle = Handle::new(slot, self.next_generation);
         let requesting = Requesting { reader: RequestReader::default(), peer, full };
-        let connection =
-            entry.insert(Connection::new(Transport::plain(socket), handle, requesting, self.now));
+        let transport = Transport::plain(socket);
+        let connection = Connection::new(transport, handle, requesting, &self.settings, self.now);
+        let connection = entry.insert(connection);
         if self.poller.add(&*connection, u64::from(slot), Interest::READ).is_err() {
             // Out of kernel memory for one more watched socket.
             self.counters.aborted_over_limit += 1;
@@ -142,12 +144,12 @@ impl<B: MessageBuffer> Shard<B> {
     fn room_for(&self, peer: &Address) -> Room {
         let Settings { max_connections, max_connections_per_ip, .. } = self.settings;
         let count = self.connections.len();
-        let total = Room::within(count, max_connections, MAX_OVER_LIMIT, "too many connections");
+        let total = Room::within(count, max_connections, MAX_OVER_LIMIT, Full::Connections);
         match (total, self.counted_ip(peer.ip())) {
             (Room::Yes, Some(ip)) => {
                 let count = self.per_ip.get(&ip).copied().unwrap_or(0) as usize;
-                let reason = "too many connections from here";
-                Room::within(count, max_connections_per_ip as usize, MAX_OVER_LIMIT_PER_IP, reason)
+                let most = max_connections_per_ip as usize;
+                Room::within(count, most, MAX_OVER_LIMIT_PER_IP, Full::PerIp)
             }
             (total, _) => total,
         }
@@ -216,16 +218,16 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 /// Whether one more connection is taken in.
 enum Room {
     Yes,
-    /// Only to be answered 503, with this reason.
-    ToBeTold(&'static str),
+    /// Only to be answered 503.
+    ToBeTold(Full),
     No,
 }
 
 impl Room {
-    fn within(count: usize, most: usize, slack: usize, reason: &'static str) -> Self {
+    fn within(count: usize, most: usize, slack: usize, full: Full) -> Self {
         match count {
             count if count < most => Self::Yes,
-            count if count < most + slack => Self::ToBeTold(reason),
+            count if count < most + slack => Self::ToBeTold(full),
             _ => Self::No,
         }
     }

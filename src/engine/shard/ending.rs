@@ -52,12 +52,26 @@ impl<B: MessageBuffer> Shard<B> {
 
     /// Stop reporting messages of a client for now, so that TCP slows it down.
     pub fn pause_reading(&mut self, handle: Handle) {
-        self.set_paused(handle, true);
+        let now = self.now;
+        if let Some(connection) = self.connection(handle) {
+            connection.pause(now);
+            self.arm(handle.slot());
+            self.touch(handle.slot());
+        }
     }
 
     /// Report its messages again.
     pub fn resume_reading(&mut self, handle: Handle) {
-        self.set_paused(handle, false);
+        let (settings, now) = (self.settings, self.now);
+        if let Some(connection) = self.connection(handle) {
+            connection.resume(&settings, now);
+            if connection.has_backlog() {
+                self.backlogs.push(handle);
+                self.wake();
+            }
+            self.arm(handle.slot());
+            self.touch(handle.slot());
+        }
     }
 
     pub(super) fn close_open(&mut self, slot: u32, code: CloseCode, reason: &str) {
@@ -194,19 +208,6 @@ impl<B: MessageBuffer> Shard<B> {
                 self.counters.close_timeouts += 1;
                 self.remove(slot);
             }
-        }
-    }
-
-    fn set_paused(&mut self, handle: Handle, paused: bool) {
-        let now = self.now;
-        if let Some(connection) = self.connection(handle) {
-            connection.set_paused(paused, now);
-            if connection.has_backlog() {
-                self.backlogs.push(handle);
-                self.wake();
-            }
-            self.arm(handle.slot());
-            self.touch(handle.slot());
         }
     }
 }

@@ -65,6 +65,11 @@ pub enum Event<'a, B> {
         /// Its content.
         payload: Payload<'a, B>,
     },
+    /// A message was refused: the client sends more than it may. It was not told for a second.
+    RateLimited {
+        /// Who is to be told.
+        handle: Handle,
+    },
     /// Nothing arrived for the ping interval, and a Ping goes out (only where asked for).
     Idle {
         /// Who is silent.
@@ -244,6 +249,12 @@ impl<B: MessageBuffer> Shard<B> {
         }
         self.fire_timers(emit);
         Ok(())
+    }
+
+    /// Let it know the time between two polls: how long a client was not read from depends on it.
+    pub fn at(&mut self, now: Millis) -> &mut Self {
+        self.now = self.now.max(now);
+        self
     }
 
     /// Send what is queued: one write for each connection that has something.

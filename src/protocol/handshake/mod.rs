@@ -12,8 +12,8 @@ pub mod response;
 pub use request::{Progress, Request, RequestReader};
 pub use response::{HeaderLine, InvalidHeader};
 
-/// Longest header block of a request, request line and final empty line included.
-pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// The longest header block that a limit may allow, request line and final empty line included.
+pub const LARGEST_HEAD_BYTES: usize = u16::MAX as usize;
 
 /// A handshake that ends in an HTTP response other than 101.
 #[derive(Debug, Clone, PartialEq, Eq)]

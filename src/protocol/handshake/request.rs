@@ -5,16 +5,15 @@ use std::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{MAX_HEAD_BYTES, Refusal, extensions, is_token};
+use super::{LARGEST_HEAD_BYTES, Refusal, extensions, is_token};
 
 /// Most header lines of a request. Browsers send about 15, behind proxies perhaps 30.
 const MAX_HEADERS: usize = 100;
 
 /// Reads a request that may come in any pieces.
 ///
-/// At most [`MAX_HEAD_BYTES`] are kept, and their cost is linear: the end is looked for only in
-/// what is new, and the grammar is tried when the size has doubled, so that nonsense is refused
-/// before its end.
+/// Their cost is linear: the end is looked for only in what is new, and the grammar is tried when
+/// the size has doubled, so that nonsense is refused before its end.
 #[derive(Debug, Default)]
 pub struct RequestReader {
     head: Vec<u8>,
@@ -31,21 +30,23 @@ pub enum Progress {
 }
 
 impl RequestReader {
-    /// Take the next piece.
+    /// Take the next piece of a header block that may have `max_head_bytes`, request line and
+    /// final empty line included, and never more than [`LARGEST_HEAD_BYTES`]. No more is kept.
     ///
-    /// Refuses with 431 a header block over 16 KiB or 100 lines, otherwise as
-    /// [`Request::parse`] does.
-    pub fn receive(&mut self, piece: &[u8]) -> Result<Progress, Refusal> {
+    /// Refuses with 431 one that has more, or over 100 lines, otherwise as [`Request::parse`]
+    /// does.
+    pub fn receive(&mut self, piece: &[u8], max_head_bytes: usize) -> Result<Progress, Refusal> {
+        let max_head_bytes = max_head_bytes.min(LARGEST_HEAD_BYTES);
         let before = self.head.len();
-        let most = (MAX_HEAD_BYTES - before).min(piece.len());
+        let most = max_head_bytes.saturating_sub(before).min(piece.len());
         self.head.extend_from_slice(piece.get(..most).unwrap_or_default());
         if let Some(end) = end_of_head(&self.head, before) {
             self.head.truncate(end);
             let request = Request::parse(std::mem::take(&mut self.head))?;
             return Ok(Progress::Complete(request, end - before));
         }
-        if self.head.len() >= MAX_HEAD_BYTES {
-            return Err(Refusal::new(431, "header block over 16 KiB"));
+        if self.head.len() >= max_head_bytes {
+            return Err(Refusal::new(431, format!("header block over {max_head_bytes} bytes")));
         }
         if self.head.len() >= 2 * self.tried {
             self.tried = self.head.len();
@@ -228,13 +229,13 @@ fn is_key(value: &[u8]) -> bool {
     value.len() == 24 && STANDARD.decode(value).is_ok_and(|bytes| bytes.len() == 16)
 }
 
-/// Turns slices of a header block into positions; 16 KiB fit 16 bits.
+/// Turns slices of a header block into positions, which fit 16 bits.
 struct Spans<'a> {
     base: &'a [u8],
 }
 
 impl Spans<'_> {
-    #[allow(clippy::cast_possible_truncation)] // At most MAX_HEAD_BYTES.
+    #[allow(clippy::cast_possible_truncation)] // At most LARGEST_HEAD_BYTES.
     fn of(&self, slice: &[u8]) -> Range<u16> {
         let start = (slice.as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize) as u16;
         start..start + slice.len() as u16
@@ -251,8 +252,14 @@ mod tests {
         Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
         Sec-WebSocket-Version: 13\r\n";
 
+    const MAX_HEAD_BYTES: usize = 16 * 1024;
+
     fn read(text: &str) -> Result<Request, Refusal> {
-        match RequestReader::default().receive(text.as_bytes())? {
+        read_within(MAX_HEAD_BYTES, text)
+    }
+
+    fn read_within(max_head_bytes: usize, text: &str) -> Result<Request, Refusal> {
+        match RequestReader::default().receive(text.as_bytes(), max_head_bytes)? {
             Progress::Complete(request, _) => Ok(request),
             Progress::Incomplete => panic!("incomplete: {text}"),
         }
@@ -290,7 +297,7 @@ mod tests {
             let mut reader = RequestReader::default();
             let mut at = 0;
             for piece in text.as_bytes().chunks(size) {
-                match reader.receive(piece).unwrap() {
+                match reader.receive(piece, MAX_HEAD_BYTES).unwrap() {
                     Progress::Incomplete => at += piece.len(),
                     Progress::Complete(request, taken) => {
                         assert_eq!(at + taken, end, "pieces of {size}");
@@ -344,17 +351,24 @@ mod tests {
     #[test]
     fn nonsense_is_refused_before_its_end() {
         let mut reader = RequestReader::default();
-        assert_eq!(reader.receive(b"\x16\x03\x01\x02\x00\x01").unwrap_err().status, 400);
+        let refusal = reader.receive(b"\x16\x03\x01\x02\x00\x01", MAX_HEAD_BYTES).unwrap_err();
+        assert_eq!(refusal.status, 400);
     }
 
     #[test]
-    fn a_header_block_over_16_kib_is_431_and_exactly_16_kib_is_read() {
+    fn a_header_block_over_the_limit_is_431_and_one_of_just_that_size_is_read() {
         let filled = |total: usize| {
             let empty = sound_with("X-Fill: ");
             empty.replace("X-Fill: ", &format!("X-Fill: {}", "a".repeat(total - empty.len())))
         };
-        assert!(read(&filled(MAX_HEAD_BYTES)).is_ok());
-        assert_eq!(status(&filled(MAX_HEAD_BYTES + 1)), 431);
+        for limit in [300, MAX_HEAD_BYTES, LARGEST_HEAD_BYTES] {
+            assert!(read_within(limit, &filled(limit - 1)).is_ok());
+            let request = read_within(limit, &filled(limit)).unwrap();
+            assert_eq!(request.values("x-fill").next().unwrap().last(), Some(&b'a'));
+            assert_eq!(read_within(limit, &filled(limit + 1)).unwrap_err().status, 431);
+        }
+        let over = filled(LARGEST_HEAD_BYTES + 1);
+        assert_eq!(read_within(usize::MAX, &over).unwrap_err().status, 431);
         assert_eq!(status(&sound_with(&"X: y\r\n".repeat(100))), 431);
     }
 
@@ -373,7 +387,7 @@ mod tests {
         ) {
             let mut reader = RequestReader::default();
             for piece in pieces {
-                if !matches!(reader.receive(&piece), Ok(Progress::Incomplete)) {
+                if !matches!(reader.receive(&piece, MAX_HEAD_BYTES), Ok(Progress::Incomplete)) {
                     break;
                 }
                 prop_assert!(reader.head.len() <= MAX_HEAD_BYTES);
@@ -394,7 +408,7 @@ mod tests {
             let answer = |size: usize| {
                 let mut reader = RequestReader::default();
                 for piece in text.chunks(size) {
-                    match reader.receive(piece) {
+                    match reader.receive(piece, MAX_HEAD_BYTES) {
                         Ok(Progress::Incomplete) => {}
                         Ok(Progress::Complete(request, _)) => {
                             return Some(Ok(request.headers().count()));

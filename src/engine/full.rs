@@ -1,0 +1,38 @@
+//! What there is no room for.
+
+use crate::protocol::Refusal;
+
+use super::counters::Counters;
+
+/// The limit that a handshake is over. It is answered 503.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// `max_connections`.
+    Connections,
+    /// `max_connections_per_ip`.
+    PerIp,
+    /// `max_undecided_handshakes`.
+    Undecided,
+}
+
+impl Full {
+    /// The answer to the handshake.
+    pub fn refusal(self) -> Refusal {
+        let reason = match self {
+            Self::Connections => "too many connections",
+            Self::PerIp => "too many connections from here",
+            Self::Undecided => "too many handshakes under way",
+        };
+        Refusal::new(503, reason)
+    }
+
+    /// Count a handshake that was answered so.
+    pub fn count(self, counters: &mut Counters) {
+        let counter = match self {
+            Self::Connections => &mut counters.over_max_connections,
+            Self::PerIp => &mut counters.over_max_connections_per_ip,
+            Self::Undecided => &mut counters.over_max_undecided,
+        };
+        *counter += 1;
+    }
+}
