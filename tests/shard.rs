@@ -1090,3 +1090,93 @@ fn a_smaller_largest_message_holds_from_the_next_header_on() {
     client.write_all(&masked(Opcode::Continuation, b"")).unwrap();
     server.until_seen(&Seen::Closed(handle, 1009, Side::Server));
 }
+
+// --- room for newcomers -------------------------------------------------------------------------
+
+/// A server that is full of connections which have not sent a whole request.
+fn full_of_silence(count: usize) -> (Server, Vec<TcpStream>) {
+    let mut server = Server::new(Settings { max_connections: count, ..Settings::default() });
+    let mut silent = Vec::new();
+    for number in 0..count {
+        let mut client = server.connect();
+        if number % 2 == 1 {
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").unwrap();
+        }
+        silent.push(client);
+        server.poll();
+    }
+    server.until("all to be accepted", |server| server.shard.len() == count);
+    server.poll();
+    server.shard.flush();
+    (server, silent)
+}
+
+#[test]
+fn a_newcomer_is_refused_until_somebody_has_been_silent_for_a_second() {
+    let (mut server, _silent) = full_of_silence(3);
+    server.now = 999;
+    let mut early = server.connect();
+    early.write_all(REQUEST).unwrap();
+    server.until_seen(&Seen::Refused(503));
+    server.shard.flush();
+    assert!(read_to_end(&mut early).starts_with(b"HTTP/1.1 503"));
+    drop(early);
+    server.until("the refused one to leave", |server| server.shard.len() == 3);
+    assert_eq!(server.counter("handshakes_evicted"), 0);
+    server.now = 1000;
+    server.open();
+    assert_eq!(server.counter("handshakes_evicted"), 1);
+}
+
+#[test]
+fn the_one_that_has_been_silent_for_longest_goes_and_is_told_why() {
+    let (mut server, mut silent) = full_of_silence(3);
+    server.now = 1000;
+    server.open();
+    let mut first = silent.remove(0);
+    let told = String::from_utf8(read_to_end(&mut first)).unwrap();
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("Retry-After: "), "{told}");
+    assert_eq!(server.seen, [Seen::Refused(503)]);
+    for mut other in silent {
+        other.set_nonblocking(true).unwrap();
+        assert_eq!(other.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    assert_eq!(server.shard.len(), 3);
+}
+
+#[test]
+fn those_who_have_sent_their_request_are_never_ended_for_others() {
+    let mut server = Server::new(Settings { max_connections: 2, ..Settings::default() });
+    let _open = server.open();
+    let mut undecided = server.connect();
+    undecided.write_all(REQUEST).unwrap();
+    let undecided = server.requested();
+    server.now = 5000;
+    let mut late = server.connect();
+    late.write_all(REQUEST).unwrap();
+    server.until_seen(&Seen::Refused(503));
+    assert_eq!((server.counter("handshakes_evicted"), server.shard.open_count()), (0, 1));
+    assert!(server.shard.accept(undecided, None, &[], None));
+}
+
+#[test]
+fn a_newcomer_to_two_thousand_slow_handshakes_waits_for_a_second_at_most() {
+    let (mut server, _silent) = full_of_silence(2000);
+    server.now = 1000;
+    let newcomers: Vec<_> = (0..50).map(|_| server.open()).collect();
+    assert_eq!(server.counter("handshakes_evicted"), 50);
+    assert_eq!((server.shard.len(), server.shard.open_count()), (2000, newcomers.len()));
+}
+
+#[test]
+fn silence_beyond_the_limit_makes_room_too() {
+    let (mut server, mut silent) = full_of_silence(10);
+    for _ in 0..100 {
+        silent.push(server.connect());
+    }
+    server.until("all to be accepted", |server| server.counter("accepted") == 110);
+    assert_eq!(server.shard.len(), 10 + 64, "the limit, and those that will be told");
+    server.now = 1000;
+    server.open();
+    assert_eq!(server.shard.len(), 10);
+}

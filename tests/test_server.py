@@ -8,8 +8,6 @@ import gc
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from application import app
 from conftest import quiet_server, until
 from rakit_ws import Client, Config, ConfigError, Delivered, ListenError, Server, UsageError
 from raw_client import TEXT, RawClient, close, frame, request, text, within
@@ -578,91 +577,6 @@ async def test_counters_count():
         assert server.counters["errors_answered"] == 1
         assert counters["messages_received"] == 2
         assert counters["bytes_sent"] > 0
-
-
-# --- Descriptors
-
-EMFILE_APP = """
-import resource
-import sys
-
-from rakit_ws import Server
-
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-server = Server(port=0, max_connections=1000, presence={"enabled": False})
-
-
-@server.on("start")
-def start(server):
-    print(server.addresses[0], flush=True)
-
-
-@server.command("state")
-def state(client):
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {**server.counters, "cpu_s": usage.ru_utime + usage.ru_stime}
-
-
-raise SystemExit(server.run())
-"""
-
-
-@contextlib.contextmanager
-def app(directory, source):
-    """Run an application in a process of its own; yield it and the address that it prints."""
-    script = directory / "app.py"
-    script.write_text(source)
-    process = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        lines = iter(process.stdout.readline, "")
-        address = next(line for line in lines if re.fullmatch(r"127\.0\.0\.1:[0-9]+\n", line))
-        yield process, address.strip()
-    finally:
-        process.kill()
-        process.communicate()
-
-
-async def test_out_of_descriptors_accepting_pauses_and_the_others_work_on(tmp_path):
-    with app(tmp_path, EMFILE_APP) as (process, address):
-        await meet_the_descriptor_limit(address)
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert "accepting paused" in output
-    assert "accepting resumed" in output
-    assert "Traceback" not in output
-
-
-async def meet_the_descriptor_limit(address):
-    member = await RawClient.open(address)
-    await member.handshake()
-    assert (await member.receive())["type"] == "welcome"
-
-    async def state(pauses):
-        """Ask the server about itself until accepting has paused so often."""
-        while True:
-            state = (await member.ask({"command": "state"}))["result"]
-            if state["accept_pauses"] >= pauses:
-                return state
-            await asyncio.sleep(0.02)
-
-    crowd = [await RawClient.open(address) for _ in range(100)]
-    begin = await state(pauses=1)
-    end = await state(begin["accept_pauses"] + 3)
-    assert end["accepted"] < 64
-    # Three pauses of 0.25 s: a server that spins would have burnt all of that.
-    assert end["cpu_s"] - begin["cpu_s"] < 0.3
-    for client in crowd:
-        await client.aclose()
-    late = await RawClient.open(address)
-    await late.handshake()
-    assert (await late.receive())["type"] == "welcome"
-    await late.fence()
-    await member.fence()
-    await late.aclose()
-    await member.aclose()
 
 
 # --- Signals

@@ -39,8 +39,9 @@ T = TypeVar("T")
 
 PRODUCT = f"rakit_ws/{_core.__version__}"
 
-# Descriptors that connections must leave to the log, brokers and the application.
-RESERVED_DESCRIPTORS = 64
+# Descriptors that connections leave: 64 to the log, brokers and the application, and 64 to those
+# over the limit, who are taken in to be told so.
+RESERVED_DESCRIPTORS = 128
 
 # The engine's deadlines are looked at this often at least, and at most.
 MAX_TICK_S = 1.0
@@ -434,7 +435,8 @@ def _is_unix(address: str) -> bool:
 
 def _max_connections(config: Config) -> int:
     """Tell how many connections there may be: as configured, else what descriptors allow."""
-    return config.max_connections or max(1, descriptors_allowed() - RESERVED_DESCRIPTORS)
+    allowed = descriptors_allowed()
+    return config.max_connections or allowed - min(RESERVED_DESCRIPTORS, allowed // 2)
 
 
 def _tick_s(config: Config) -> float:

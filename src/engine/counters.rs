@@ -76,6 +76,10 @@ counters! {
     ping_timeouts,
     /// Handshakes ended by `handshake_timeout`.
     handshake_timeouts,
+    /// Connections ended before they sent their request, to make room for newer ones.
+    handshakes_evicted,
+    /// Connections refused before their request was read, as the descriptors had run out.
+    refused_unread,
     /// Closing handshakes or refusals cut short by `close_timeout`.
     close_timeouts,
     /// Bytes received, WebSocket connections only.

@@ -90,7 +90,9 @@ impl Engine {
 
     #[pyo3(signature = (**settings))]
     fn configure(&mut self, settings: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
-        self.shard.configure(overlaid(*self.shard.settings(), settings)?);
+        let settings = overlaid(*self.shard.settings(), settings)?;
+        let now = self.now();
+        self.shard.at(now).configure(settings);
         Ok(())
     }
 

@@ -258,6 +258,11 @@ impl<B: MessageBuffer> Connection<B> {
         self.last_received = now;
     }
 
+    /// How long ago the handshake or the closing began.
+    pub fn age(&self, now: Millis) -> Millis {
+        now.saturating_sub(self.since)
+    }
+
     /// Take it that the peer was heard at `since`, unless it was heard later.
     pub fn excuse_silence(&mut self, since: Millis) {
         self.last_received = self.last_received.max(since);

@@ -16,7 +16,7 @@ use crate::engine::timers::Millis;
 use crate::protocol::handshake::{HeaderLine, RequestReader, response};
 use crate::protocol::{MessageBuffer, Refusal};
 
-use super::{Accepting, Event, FIRST_LISTENER_KEY, Shard, slot_number};
+use super::{Accepting, Event, FIRST_LISTENER_KEY, Shard, eviction, slot_number};
 
 /// Connections accepted from one listener in one poll.
 const MAX_ACCEPTS: usize = 256;
@@ -93,8 +93,8 @@ impl<B: MessageBuffer> Shard<B> {
     }
 
     pub(super) fn accept_some(&mut self, key: u64, emit: &mut impl FnMut(Event<'_, B>)) {
+        let index = usize::try_from(key - FIRST_LISTENER_KEY).unwrap_or(usize::MAX);
         for _ in 0..MAX_ACCEPTS {
-            let index = usize::try_from(key - FIRST_LISTENER_KEY).unwrap_or(usize::MAX);
             let Some(listener) = self.listeners.get(index) else { return };
             match listener.accept() {
                 Ok(None) => return,
@@ -103,17 +103,20 @@ impl<B: MessageBuffer> Shard<B> {
                         self.accepting = Accepting::Yes;
                         emit(Event::AcceptResumed);
                     }
-                    self.admit(socket, peer);
+                    self.admit(socket, peer, emit);
                 }
                 // The peer was gone before it was accepted, or a firewall was against it.
                 Err(error) if is_of_one_peer(&error) => {}
+                Err(error)
+                    if is_out_of_descriptors(&error) && self.find_descriptor(index, emit) => {}
                 Err(error) => return self.pause_accepting(error, emit),
             }
         }
     }
 
-    fn admit(&mut self, socket: OwnedFd, peer: Address) {
+    fn admit(&mut self, socket: OwnedFd, peer: Address, emit: &mut impl FnMut(Event<'_, B>)) {
         self.counters.accepted += 1;
+        self.make_room(emit);
         let full = match self.room_for(&peer) {
             Room::Yes => None,
             Room::ToBeTold(full) => Some(full),
@@ -139,6 +142,7 @@ impl<B: MessageBuffer> Shard<B> {
             return self.remove(slot);
         }
         self.arm(slot);
+        self.queue_for_eviction(handle);
     }
 
     fn room_for(&self, peer: &Address) -> Room {
@@ -180,6 +184,7 @@ impl<B: MessageBuffer> Shard<B> {
         if let Accepting::Paused(until) = self.accepting
             && until <= self.now
         {
+            self.reserve = self.reserve.take().or_else(eviction::reserve);
             // One may be watched still, if watching another failed the last time.
             self.listeners.iter().for_each(|listener| self.poller.forget(listener));
             let mut listeners = self.listeners.iter().enumerate();
@@ -213,6 +218,11 @@ fn is_of_one_peer(error: &io::Error) -> bool {
         Errno::NETUNREACH,
     ];
     Errno::from_io_error(error).is_some_and(|errno| errors.contains(&errno))
+}
+
+/// Whether this process or the machine has no descriptor left.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Whether one more connection is taken in.

@@ -1,9 +1,9 @@
 //! The engine: one poller with its connections, its queues and its topics.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use slab::Slab;
 
@@ -22,6 +22,7 @@ mod admission;
 mod configuring;
 mod delivery;
 mod ending;
+mod eviction;
 mod room;
 
 /// Keys from here on are listeners, below are slots.
@@ -176,6 +177,10 @@ pub struct Shard<B> {
     connections: Slab<Connection<B>>,
     next_generation: u32,
     per_ip: HashMap<IpAddr, u32>,
+    /// Those who have not sent their request, the oldest first, among others that have.
+    requesting: VecDeque<Handle>,
+    /// To accept with when all other descriptors are taken.
+    reserve: Option<OwnedFd>,
     undecided: usize,
     open: usize,
     topics: Topics,
@@ -204,6 +209,8 @@ impl<B: MessageBuffer> Shard<B> {
             connections: Slab::new(),
             next_generation: 0,
             per_ip: HashMap::new(),
+            requesting: VecDeque::new(),
+            reserve: eviction::reserve(),
             undecided: 0,
             open: 0,
             topics: Topics::default(),

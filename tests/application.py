@@ -1,0 +1,25 @@
+"""Applications that tests run in a process of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+
+
+@contextlib.contextmanager
+def app(directory, source):
+    """Run an application in a process of its own; yield it and the address that it prints."""
+    script = directory / "app.py"
+    script.write_text(source)
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        lines = iter(process.stdout.readline, "")
+        address = next(line for line in lines if re.fullmatch(r"127\.0\.0\.1:[0-9]+\n", line))
+        yield process, address.strip()
+    finally:
+        process.kill()
+        process.communicate()
