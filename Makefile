@@ -22,13 +22,14 @@ rust := $(shell find src -name '*.rs') $(wildcard Cargo.toml Cargo.lock build.rs
 pure := --no-default-features
 
 .PHONY: help run test test-rust test-python check check-format check-lint check-types check-floors \
-	check-rust coverage bench docs format clean
+	check-rust coverage autobahn bench docs format clean
 
 help:
 	@echo 'make run      build what is needed and start the server (ARGS="--port 7000")'
 	@echo 'make test     build what is needed and run the tests of both languages'
 	@echo 'make check    format, lint, types, floors, stub test'
 	@echo 'make bench    a short form of the benches'
+	@echo 'make autobahn the conformance suite, where there is a Python 2.7 (ARGS="6.4.* 9.3.1")'
 	@echo 'make docs     write the generated parts of README and docs/ anew'
 	@echo 'make format   format the code of both languages'
 	@echo 'make coverage what the Python tests reach'
@@ -72,6 +73,9 @@ check-rust: $(python)
 coverage: $(VENV)/.dev
 	$(python) -m coverage run -m pytest $(TESTS)
 	$(python) -m coverage report
+
+autobahn: $(VENV)/.dev
+	$(python) tests/compliance/autobahn/run.py $(ARGS)
 
 bench: $(VENV)/.bench
 	$(python) benches/decode.py --quick
