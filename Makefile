@@ -22,7 +22,7 @@ rust := $(shell find src -name '*.rs') $(wildcard Cargo.toml Cargo.lock build.rs
 pure := --no-default-features
 
 .PHONY: help run test test-rust test-python check check-format check-lint check-types check-floors \
-	check-rust coverage autobahn bench docs format clean
+	check-rust coverage autobahn fuzz bench docs format clean
 
 help:
 	@echo 'make run      build what is needed and start the server (ARGS="--port 7000")'
@@ -30,6 +30,7 @@ help:
 	@echo 'make check    format, lint, types, floors, stub test'
 	@echo 'make bench    a short form of the benches'
 	@echo 'make autobahn the conformance suite, where there is a Python 2.7 (ARGS="6.4.* 9.3.1")'
+	@echo 'make fuzz     cargo-fuzz, where there is one (ARGS="decoder", FUZZ_SECONDS=600)'
 	@echo 'make docs     write the generated parts of README and docs/ anew'
 	@echo 'make format   format the code of both languages'
 	@echo 'make coverage what the Python tests reach'
@@ -76,6 +77,9 @@ coverage: $(VENV)/.dev
 
 autobahn: $(VENV)/.dev
 	$(python) tests/compliance/autobahn/run.py $(ARGS)
+
+fuzz:
+	fuzz/run.sh $(ARGS)
 
 bench: $(VENV)/.bench
 	$(python) benches/decode.py --quick

@@ -1,0 +1,69 @@
+//! Where the mutations begin.
+
+use serde_json::Value;
+
+/// Larger ones say nothing that these do not say, and cost most of the time.
+const MOST_BYTES: usize = 5_000;
+
+/// What a target for frames takes: its three bytes of settings, and the input of each vector.
+pub fn frames() -> Vec<Vec<u8>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/frames.json");
+    let vectors: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let inputs = vectors.as_array().unwrap().iter().map(|vector| {
+        let role = u8::from(vector["role"] == "client");
+        [vec![role, 200, 3], bytes(&vector["input"])].concat()
+    });
+    inputs.filter(|input| input.len() <= MOST_BYTES).collect()
+}
+
+/// What a target for handshakes takes: its byte of settings, and a request.
+pub fn requests() -> Vec<Vec<u8>> {
+    const SOUND: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
+        Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Version: 13\r\n";
+    let lines = [
+        "",
+        "Sec-WebSocket-Protocol: chat, superchat\r\n",
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
+        "Sec-WebSocket-Extensions: a; b=\"c\", permessage-deflate; server_max_window_bits=10\r\n",
+        "Origin: https://www.example.com\r\nCookie: session=%7B%7D; a=b\r\n",
+        "X-Forwarded-For: 192.0.2.1, 2001:db8::1\r\nForwarded: for=\"[2001:db8::1]:80\"\r\n",
+        "Content-Length: 0\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Authorization: Bearer abc\r\n",
+    ];
+    let many = "X: y\r\n".repeat(94);
+    let long = format!("X-Long: {}\r\n", "z".repeat(16_000));
+    let sound = lines.into_iter().chain([many.as_str(), long.as_str()]);
+    let sound = sound.map(|line| format!("{SOUND}{line}\r\n"));
+    let others = [
+        "GET http://example.com/ HTTP/1.1\nHost: a\n\n".to_owned(),
+        "POST / HTTP/1.0\r\n\r\n".to_owned(),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+    ];
+    let whole = sound.chain(others).map(|text| [&[7][..], text.as_bytes()].concat());
+    // A client that does not wait for the answer.
+    let eager = format!("{SOUND}\r\n");
+    whole
+        .chain([[&[64][..], eager.as_bytes(), b"\x81\x85\x00\x00\x00\x00hello"].concat()])
+        .collect()
+}
+
+/// Hexadecimal text, or a list of that and `{"repeat", "times"}`.
+fn bytes(value: &Value) -> Vec<u8> {
+    match value {
+        Value::String(text) => unhex(text),
+        Value::Array(parts) => parts.iter().flat_map(bytes).collect(),
+        Value::Object(repeat) => {
+            let times = usize::try_from(repeat["times"].as_u64().unwrap()).unwrap();
+            unhex(repeat["repeat"].as_str().unwrap()).repeat(times)
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
