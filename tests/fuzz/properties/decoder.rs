@@ -8,18 +8,19 @@ use super::reference::{self, Seen};
 /// Longest header or control frame that may be left waiting.
 const MOST_TAIL: usize = 131;
 
-/// The first three bytes are settings: role, limit, and where the input is cut.
+/// The first three bytes are settings: role and fragments, size of messages, and where to cut.
 pub fn check(data: &[u8]) {
     let Some((&[role, limit, cuts], input)) = data.split_first_chunk::<3>() else { return };
+    let max_fragments = if role < 2 { u32::MAX } else { u32::from(role / 2) };
     let role = if role % 2 == 0 { Role::Server } else { Role::Client };
-    let limit = limit_of(limit);
-    let expected = reference::decode(role == Role::Server, limit, input);
+    let limits = Limits { max_message_bytes: limit_of(limit), max_fragments };
+    let expected = reference::decode(role == Role::Server, limits, input);
 
-    let mut whole = Peer::new(role, limit);
+    let mut whole = Peer::new(role, limits);
     whole.receive(input);
     assert_eq!(whole.seen, expected, "whole");
 
-    let mut cut = Peer::new(role, limit);
+    let mut cut = Peer::new(role, limits);
     let mut rest = input;
     let mut step = u64::from(cuts);
     while !rest.is_empty() {
@@ -32,7 +33,7 @@ pub fn check(data: &[u8]) {
     }
     assert_eq!(cut.seen, expected, "cut");
 
-    let mut direct = Peer::new(role, limit);
+    let mut direct = Peer::new(role, limits);
     direct.receive_directly(input, 1 + u64::from(cuts));
     assert_eq!(direct.seen, expected, "received directly");
 }
@@ -55,13 +56,8 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(role: Role, max_message_bytes: u64) -> Self {
-        Self {
-            decoder: Decoder::new(role),
-            limits: Limits { max_message_bytes },
-            tail: Vec::new(),
-            seen: Vec::new(),
-        }
+    fn new(role: Role, limits: Limits) -> Self {
+        Self { decoder: Decoder::new(role), limits, tail: Vec::new(), seen: Vec::new() }
     }
 
     fn receive(&mut self, piece: &[u8]) {

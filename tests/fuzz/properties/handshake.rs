@@ -1,7 +1,10 @@
 //! A request is read alike however it is cut, is what the HTTP parser says that it is, and what
 //! was accepted keeps the rules of RFC 6455 §4.2.1.
 
-use rakit_ws_core::protocol::handshake::{MAX_HEAD_BYTES, Progress, Request, RequestReader};
+use rakit_ws_core::protocol::handshake::{Progress, Request, RequestReader};
+
+/// Most bytes of a header block; the engine's default.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// What came of it: headers and how many bytes they took, a status, or more is needed.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ fn read(input: &[u8], size: usize) -> Outcome {
     let mut reader = RequestReader::default();
     let mut before = 0;
     for piece in input.chunks(size.max(1)) {
-        match reader.receive(piece) {
+        match reader.receive(piece, MAX_HEAD_BYTES) {
             Ok(Progress::Incomplete) => before += piece.len(),
             Ok(Progress::Complete(request, taken)) => {
                 assert!(taken <= piece.len());

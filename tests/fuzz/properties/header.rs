@@ -21,11 +21,16 @@ pub fn check(data: &[u8]) {
             assert_eq!(prefix.masked, theirs.masked);
             assert_eq!((length, key_at), (theirs.length, theirs.size));
             let mask = prefix.masked.then_some([1, 2, 3, 4]);
-            let header =
-                Header { fin: prefix.fin, opcode: prefix.opcode, mask, payload_len: length };
+            let header = Header {
+                fin: prefix.fin,
+                rsv: prefix.rsv,
+                opcode: prefix.opcode,
+                mask,
+                payload_len: length,
+            };
             let mut written = Vec::new();
             header.encode(&mut written);
-            assert_eq!(written[0], input[0] & 0x8F);
+            assert_eq!(written[0], input[0]);
             assert_eq!(written[1..key_at], input[1..key_at]);
             assert_eq!(written[key_at..], mask.map_or(vec![], |key| key.to_vec()));
         }

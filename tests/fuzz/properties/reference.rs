@@ -4,6 +4,8 @@
 //! fault can be known before its frame is whole, it is looked for there first, because that
 //! decides which of two faults is reported.
 
+use rakit_ws_core::protocol::Limits;
+
 /// What the beginning of a frame says.
 #[derive(Debug)]
 pub enum Known {
@@ -78,9 +80,9 @@ pub enum Seen {
 }
 
 /// Everything that `input` says to an endpoint, up to a Close or a fault.
-pub fn decode(peer_masks: bool, limit: u64, input: &[u8]) -> Vec<Seen> {
+pub fn decode(peer_masks: bool, limits: Limits, input: &[u8]) -> Vec<Seen> {
     let mut seen = Vec::new();
-    if let Err(code) = read_frames(peer_masks, limit, input, &mut seen) {
+    if let Err(code) = read_frames(peer_masks, limits, input, &mut seen) {
         seen.push(Seen::Failed(code));
     }
     seen
@@ -88,20 +90,29 @@ pub fn decode(peer_masks: bool, limit: u64, input: &[u8]) -> Vec<Seen> {
 
 fn read_frames(
     peer_masks: bool,
-    limit: u64,
+    limits: Limits,
     mut input: &[u8],
     seen: &mut Vec<Seen>,
 ) -> Result<(), u16> {
     let mut message: Option<(u8, Vec<u8>)> = None;
+    let mut fragments = 0;
     loop {
+        if matches!(header(input.get(..2).unwrap_or_default()), Known::Bad) {
+            return Err(1002);
+        }
         early_faults(peer_masks, message.as_ref(), input)?;
+        if input.len() >= 2 && input[0] % 16 < 8 && fragments >= limits.max_fragments {
+            return Err(1008);
+        }
         let header = match header(input) {
             Known::Unknown => return Ok(()),
             Known::Bad => return Err(1002),
             Known::Header(header) => header,
         };
         let so_far = message.as_ref().map_or(0, |(_, text)| text.len() as u64);
-        if header.opcode < 8 && u128::from(so_far) + u128::from(header.length) > limit.into() {
+        if header.opcode < 8
+            && u128::from(so_far) + u128::from(header.length) > limits.max_message_bytes.into()
+        {
             return Err(1009);
         }
         let size = header.size + if header.masked { 4 } else { 0 };
@@ -132,6 +143,7 @@ fn read_frames(
             }
             continue;
         }
+        fragments += 1;
         let (opcode, text) = message.get_or_insert((header.opcode, Vec::new()));
         text.extend_from_slice(&payload);
         if *opcode == 1 {
@@ -143,6 +155,7 @@ fn read_frames(
         if header.fin {
             let (opcode, text) = message.take().unwrap();
             seen.push(Seen::Message(opcode, text));
+            fragments = 0;
         }
     }
 }
