@@ -18,8 +18,8 @@ def app(directory, source):
     )
     try:
         lines = iter(process.stdout.readline, "")
-        address = next(line for line in lines if re.fullmatch(r"127\.0\.0\.1:[0-9]+\n", line))
-        yield process, address.strip()
+        matches = (re.fullmatch(r"(?:.* ws://)?(127\.0\.0\.1:[0-9]+)\n", line) for line in lines)
+        yield process, next(match[1] for match in matches if match)
     finally:
         process.kill()
         process.communicate()

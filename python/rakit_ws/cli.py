@@ -120,7 +120,11 @@ def run(
 
     server = _app(app) if app else Server()
     flags = {"host": host, "port": port, "log_level": log_level}
-    server.configure(_effective(server.settings, config, flags).config)
+
+    def source() -> Config:
+        return _effective(server.settings, config, flags).config
+
+    server.configure(source(), source=source)
     if not _logs_where_it_listens(server.config):
         server.on("start")(_say_where_it_listens)
     return server.run()

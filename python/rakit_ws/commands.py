@@ -80,7 +80,7 @@ class Commands:
         if not self._access.is_token(token):
             log.limited(logging.WARNING, "operator token refused", id=client.id)
             raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "this token is not valid")
-        client.is_operator = True
+        client.has_token = client.is_operator = True
         log.info("operator authenticated", id=client.id)
 
     # --- the five of the framework ------------------------------------------------------------

@@ -105,6 +105,7 @@ class Config(Table):
         string('an IPv4 or IPv6 address (no brackets), a name, or "unix:/path"', is_listen_host),
         default="127.0.0.1",
         zero="not allowed; all addresses are 0.0.0.0 or ::",
+        reloadable=False,
     )
     port: int = option(
         "TCP port to listen on; without meaning for a Unix socket",
@@ -112,6 +113,7 @@ class Config(Table):
         default=6001,
         zero="the system picks a free one, which start-up prints",
         precedent="the PHP reference; also Laravel's Echo server and Soketi",
+        reloadable=False,
     )
     path: str = option(
         "the only path on which handshakes are accepted",
@@ -393,6 +395,7 @@ class Config(Table):
         "the event loop that `run` starts: `uvloop` or `asyncio`",
         choice("uvloop", "asyncio"),
         default="uvloop",
+        reloadable=False,
     )
 
     presence: Presence = field(default_factory=Presence)

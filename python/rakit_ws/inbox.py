@@ -46,6 +46,10 @@ class Inbox:
         self._receivers = hooks.receive
         self._run_later = run_later
 
+    def route_with(self, router: Router) -> None:
+        """Hand messages to another router from now on, those that wait in mailboxes too."""
+        self._route = router.route
+
     def receive(self, client: Client, opcode: int, payload: bytes) -> None:
         """Handle a message now, or as soon as those before it are handled."""
         mailbox = client.mailbox

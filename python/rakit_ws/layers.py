@@ -81,7 +81,7 @@ def resolve(
         for setting in layer:
             values[setting.key] = setting.value
             sources[setting.key] = setting.source
-    return Effective(_built(values), sources)
+    return Effective(built(values), sources)
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
@@ -149,7 +149,8 @@ def _toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {fault}") from None
 
 
-def _built(values: Mapping[str, object]) -> Config:
+def built(values: Mapping[str, object]) -> Config:
+    """Make the configuration of a value for every dotted key."""
     arguments: dict[str, Any] = {key: value for key, value in values.items() if "." not in key}
     for name, table in TABLES.items():
         inner = {item.name: values[f"{name}.{item.name}"] for item in fields(table)}

@@ -237,6 +237,8 @@ class Option:
     precedent: str = ""
     """Whose defaults the default follows."""
     secret: bool = False
+    reloadable: bool = True
+    """Whether a running server can go on with another value (`Server.reload`)."""
 
     @property
     def variable(self) -> str:

@@ -35,6 +35,7 @@ def _section(described: Option) -> str:
         "Cost": described.cost,
         "Precedent": described.precedent,
         "Environment": f"`{described.variable}`",
+        "Reload": "yes" if described.reloadable else "no: it needs a restart",
     }
     lines = "".join(f"- {name}: {fact}\n" for name, fact in facts.items() if fact)
     about = described.about[0].upper() + described.about[1:]

@@ -75,6 +75,7 @@ class Running:
         self.crashed: BaseException | None = None
         self._config = config
         self._hooks = hooks
+        self._commands = commands
         self._undecided: dict[int, _Undecided] = {}
         self._tick_s = _tick_s(config)
         self._timer: asyncio.TimerHandle | None = None
@@ -84,8 +85,8 @@ class Running:
         self.hub = Hub(self.engine, hooks, self.tasks.run)
         self.presence = Presence(self.hub, config.presence, loop)
         self._admission = Admission(config)
-        self._access = Access(config, is_loopback_only=_is_loopback(self.engine.addresses))
-        self._inbox = Inbox(self.hub, hooks, self._new_router(commands), self.tasks.run)
+        self._access = self._new_access()
+        self._inbox = Inbox(self.hub, hooks, self._new_router(), self.tasks.run)
         self._receive = self._receive_and_log if log.wants_debug else self._inbox.receive
 
     def _engine_settings(self, config: Config) -> EngineSettings:
@@ -107,12 +108,15 @@ class Running:
             "message_rate": (config.rate_limit, config.rate_burst),
         }
 
-    def _new_router(self, commands: dict[str, Command]) -> Router:
+    def _new_access(self) -> Access:
+        return Access(self._config, is_loopback_only=_is_loopback(self.engine.addresses))
+
+    def _new_router(self) -> Router:
         config = self._config
         return Router(
             self.hub,
             Channels(self.hub, max_per_client=config.max_channels_per_client),
-            Commands(self.hub, self.presence, self._access, commands),
+            Commands(self.hub, self.presence, self._access, self._commands),
             rejects_plain_text=config.plain_text == "reject",
         )
 
@@ -152,8 +156,44 @@ class Running:
             presence_max_bytes_per_second=config.presence.max_bytes_per_second,
         )
         log.info("commands", access=config.command_access, permitted=self._access.describe())
-        for warning in config.warnings():
+        self._say_warnings()
+
+    def _say_warnings(self) -> None:
+        for warning in self._config.warnings():
             log.warning("configuration", about=warning)
+
+    def reconfigure(self, config: Config) -> None:
+        """
+        Go on with another configuration, which must have what a restart is needed for as it was.
+
+        It holds for everybody from now on, and nobody is disconnected for it. Whoever has
+        presented an operator token that is no longer the one is no operator by it any more.
+        """
+        is_new_token = config.operator_token != self._config.operator_token
+        self._config = config
+        self._tick_s = _tick_s(config)
+        self.engine.configure(**self._engine_settings(config))
+        self.presence.configure(config.presence)
+        self._admission = Admission(config)
+        self._access = self._new_access()
+        self._inbox.route_with(self._new_router())
+        self._receive = self._receive_and_log if log.wants_debug else self._inbox.receive
+        for client in self._everyone():
+            if is_new_token and client.has_token:
+                client.has_token = client.is_operator = False
+            self._admit_to_commands(client)
+        if self._timer is not None:
+            self._timer.cancel()  # a deadline may have come nearer
+            self._arm_timer()
+        self._say_warnings()
+
+    def _everyone(self) -> list[Client]:
+        undecided = (each.client for each in self._undecided.values())
+        return [*self.hub.by_handle.values(), *undecided]
+
+    def _admit_to_commands(self, client: Client) -> None:
+        is_here = is_local(client.request)
+        client.may_command = self._access.permits_at_connect(is_local=is_here)
 
     async def unless_stopped(self, pending: Awaitable[None] | None) -> None:
         """Await something, but no longer than until the server is to stop: it is cancelled then."""
@@ -302,14 +342,15 @@ class Running:
             return
         client = self.hub.newcomer(handle, request)
         client.subprotocol = subprotocol
-        client.is_operator = self._access.is_token(bearer_token(request.header("authorization")))
-        client.may_command = self._access.permits_at_connect(is_local=is_local(request))
+        client.has_token = self._access.is_token(bearer_token(request.header("authorization")))
+        client.is_operator = client.has_token
+        self._admit_to_commands(client)
         verdict = self._hooks.admit(client)
         if verdict is None or isinstance(verdict, Refused):
             self._decide(client, verdict)
         else:
             task = self.tasks.run(self._decide_later(client, verdict))
-            self._undecided[handle] = _Undecided(request.peer, task)
+            self._undecided[handle] = _Undecided(client, task)
 
     async def _decide_later(self, client: Client, verdict: Awaitable[Refused | None]) -> None:
         refused = await verdict
@@ -320,7 +361,8 @@ class Running:
         undecided = self._undecided.pop(handle, None)
         if undecided is not None:
             self.tasks.cancel(undecided.task)
-            log.limited(logging.INFO, "handshake refused", reason=reason, peer=undecided.peer)
+            peer = undecided.client.request.peer
+            log.limited(logging.INFO, "handshake refused", reason=reason, peer=peer)
 
     def _decide(self, client: Client, refused: Refused | None) -> None:
         if refused is not None:
@@ -401,7 +443,7 @@ class Running:
 class _Undecided(NamedTuple):
     """A handshake that async `connect` hooks decide about."""
 
-    peer: str
+    client: Client
     task: asyncio.Task[None]
 
 

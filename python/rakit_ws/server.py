@@ -16,11 +16,12 @@ from rakit_ws import log as logs
 from rakit_ws import wire
 from rakit_ws.codes import CloseCode
 from rakit_ws.custom import Command
-from rakit_ws.errors import CrashedError, UsageError
+from rakit_ws.errors import ConfigError, CrashedError, UsageError
 from rakit_ws.hub.events import Hooks
 from rakit_ws.layers import changed_settings, load
 from rakit_ws.log import log
 from rakit_ws.process import keep_freed_memory, raise_descriptor_limit
+from rakit_ws.reloading import planned
 from rakit_ws.running import Running
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from rakit_ws.config import Config
     from rakit_ws.hub.client import Client
+    from rakit_ws.reloading import Reload
 
 HookT = TypeVar("HookT", bound=Callable[..., Any])
 
@@ -63,7 +65,10 @@ class Server:
         if config is not None and settings:
             raise UsageError("give either a Config or settings, not both")
         self.config = load(base=settings) if config is None else config
-        self._settings = settings if config is None else changed_settings(config)
+        own = settings if config is None else changed_settings(config)
+        self._settings: Callable[[], Mapping[str, Any]] = lambda: own
+        self._source: Callable[[], Config] | None = None
+        self._owns_process = False
         self._hooks = Hooks()
         self._commands: dict[str, Command] = {}
         self._running: Running | None = None
@@ -74,24 +79,40 @@ class Server:
         """
         Make a server with the settings of a TOML file and of `RAKIT_WS_…` in the environment.
 
+        `reload` reads both again.
+
         Raises:
             ConfigError: the file is not there or not TOML, or a setting cannot be so.
 
         """
-        return cls(config=load(file=Path(path), environ=os.environ))
+
+        def source() -> Config:
+            return load(file=Path(path), environ=os.environ)
+
+        server = cls(config=source())
+        server._source = source
+        server._settings = lambda: changed_settings(source())
+        return server
 
     # --- before it runs -----------------------------------------------------------------------
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """What it was made with, defaults left out: what files, environment and flags override."""
-        return MappingProxyType(self._settings)
+        return MappingProxyType(dict(self._settings()))
 
-    def configure(self, config: Config) -> None:
-        """Replace the configuration; UsageError while it runs."""
+    def configure(self, config: Config, *, source: Callable[[], Config] | None = None) -> None:
+        """
+        Replace the configuration; `reload` calls `source` for the next one.
+
+        Raises:
+            UsageError: it runs.
+
+        """
         if self._running is not None:
             raise UsageError("a running server cannot be configured")
         self.config = config
+        self._source = source
 
     def on(self, event: str) -> Callable[[HookT], HookT]:
         """
@@ -159,6 +180,7 @@ class Server:
             ConfigError: the log file cannot be opened.
 
         """
+        self._owns_process = True
         logs.configure(self.config)
         raise_descriptor_limit()
         keep_freed_memory()
@@ -174,6 +196,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         async with self:
             with contextlib.suppress(CrashedError):  # it is logged, and the exit code says it
                 await self.serve_forever()
@@ -186,6 +209,16 @@ class Server:
             os._exit(self._exit_code)  # at once: no coroutine gets another turn
         log.info("stopping", signal=signal.Signals(number).name)
         self.stop()
+
+    def _on_hangup(self) -> None:
+        """Reload, whatever that may meet: a signal must not end a server that works."""
+        log.info("reloading", signal="SIGHUP")
+        try:
+            self.reload()
+        except (ConfigError, UsageError) as error:
+            log.error("not reloaded", reason=error)
+        except Exception as error:  # e.g. of an application's `source`
+            log.exception("not reloaded", error=error)
 
     async def __aenter__(self) -> Server:
         """Listen, and call the `start` hooks."""
@@ -231,6 +264,36 @@ class Server:
         await running.stopped.wait()
         if running.crashed is not None:
             raise CrashedError("the server crashed") from running.crashed
+
+    def reload(self) -> Reload:
+        """
+        Read the configuration again from where it came, and go on with it; return what is new.
+
+        What a running server cannot change (`docs/options.md`) stays as it was, and is logged
+        as a warning. Nobody is disconnected, and no message is lost. The log is set up anew
+        only where `run` has set it up.
+
+        Raises:
+            ConfigError: it is wrong, or the log file cannot be opened; nothing has changed.
+            UsageError: the server is not running, or stops, or has its settings from code.
+
+        """
+        running = self._require_running()
+        if running.stopped.is_set():
+            raise UsageError("the server stops")
+        if self._source is None:
+            raise UsageError("the configuration was given by code: there is nothing to read again")
+        plan = planned(self.config, self._source())
+        if self._owns_process:
+            logs.configure(plan.config)
+        else:
+            log.refresh()
+        running.reconfigure(plan.config)
+        self.config = plan.config
+        log.info("reloaded", **(plan.changed or {"changed": "nothing"}))
+        if plan.postponed:
+            log.warning("restart needed", **plan.postponed)
+        return plan
 
     def stop(self) -> None:
         """Let `serve_forever` return; leaving the `async with` then closes everyone."""

@@ -34,6 +34,7 @@ class Client:
         "close_reason",
         "connected_at",
         "handle",
+        "has_token",
         "id",
         "is_operator",
         "mailbox",
@@ -57,8 +58,10 @@ class Client:
     Who it is; None: a guest. A `connect` hook may set it: any object with the attributes `id`,
     `name` and `email` (str or None), and what else `presence.fields` names.
     """
+    has_token: bool
+    """Whether it presented the operator token, and that is still the token."""
     is_operator: bool
-    """Whether it presented the operator token."""
+    """Whether it presented the operator token, or a hook said so."""
     may_command: bool
     """Whether it may give commands for another reason (`command_access`)."""
     close_code: int | None
@@ -82,6 +85,7 @@ class Client:
         self.connected_at = int(time.time())
         self.subprotocol = None
         self.user = None
+        self.has_token = False
         self.is_operator = False
         self.may_command = False
         self.close_code = None

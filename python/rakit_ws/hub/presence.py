@@ -63,6 +63,15 @@ class Presence:
         self._may_begin_at = 0.0
         self._payload = b""
 
+    def configure(self, settings: Settings) -> None:
+        """Go on with other settings; where they show more or less of the users, everyone is told."""
+        before, self._settings = self._settings, settings
+        if settings.fields != before.fields:
+            clients = self._hub.by_id.values()
+            self._entries = {client.id: self._entry_of(client) for client in clients}
+        if settings.enabled and settings != before and self._entries:
+            self.tell()
+
     def join(self, client: Client) -> None:
         """Show a client that was accepted."""
         self._entries[client.id] = self._entry_of(client)
