@@ -22,7 +22,7 @@ rust := $(shell find src -name '*.rs') $(wildcard Cargo.toml Cargo.lock build.rs
 pure := --no-default-features
 
 .PHONY: help run test test-rust test-python check check-format check-lint check-types check-floors \
-	check-rust coverage autobahn fuzz bench docs format clean
+	check-rust coverage autobahn fuzz bench compare docs format clean
 
 help:
 	@echo 'make run      build what is needed and start the server (ARGS="--port 7000")'
@@ -31,6 +31,7 @@ help:
 	@echo 'make bench    a short form of the benches'
 	@echo 'make autobahn the conformance suite, where there is a Python 2.7 (ARGS="6.4.* 9.3.1")'
 	@echo 'make fuzz     cargo-fuzz, where there is one (ARGS="decoder", FUZZ_SECONDS=600)'
+	@echo 'make compare  beside other servers, an hour (ARGS=--quick: some minutes)'
 	@echo 'make docs     write the generated parts of README and docs/ anew'
 	@echo 'make format   format the code of both languages'
 	@echo 'make coverage what the Python tests reach'
@@ -85,6 +86,10 @@ bench: $(VENV)/.bench
 	$(python) benches/decode.py --quick
 	$(python) benches/load.py --quick
 
+# Without npm its peers are named and left out.
+compare: $(VENV)/.bench benches/peers/node_modules
+	$(python) benches/compare.py $(ARGS)
+
 docs: $(VENV)/.dev
 	$(python) tests/test_readme.py
 
@@ -117,6 +122,11 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.native
 $(VENV)/.bench: pyproject.toml | $(VENV)/.native
 	$(maturin) --extras bench
 	@touch $@
+
+benches/peers/node_modules: benches/peers/package.json
+	@if command -v npm >/dev/null; then \
+	  npm install --prefix benches/peers --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; \
+	else echo 'npm is missing: ws and Bun are not among the peers'; fi
 
 $(bin)/maturin: | $(python)
 	$(python) -m pip install --quiet --disable-pip-version-check 'maturin>=1.9.4,<2'

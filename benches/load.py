@@ -13,7 +13,6 @@ Figures are the median of the rounds with their least and greatest. Linux only.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -31,13 +30,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from decode import Spread, cpu_model, version
+from decode import Spread, cpu_model
 from scenarios import SCENARIOS, Scenario
 from servers import PEERS, RAKIT_WS, ROOT, RunError, Server, on_core, running
 
 BUILD = ["cargo", "build", "--release", "--no-default-features", "--example", "load"]
 SPARE_DESCRIPTORS = 100
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+USUAL_PEERS = ("picows", "websockets")
 # A process that used so much of its core had no time left.
 BUSY = 0.95
 
@@ -87,6 +87,7 @@ class Round:
     p99_us: float
     p999_us: float
     max_us: float
+    late_p99_us: float
     kb_per_connection: float
     server_busy: float
     generator_busy: float
@@ -155,14 +156,18 @@ def figures(scenario: Scenario, report: dict[str, Any], phases: Phases) -> Round
         return phases[last][process][what] - phases[first][process][what]
 
     cpu_s = used("server", "cpu_ticks") / TICKS_PER_S
+    settled = "rested" if "rested" in phases else "measured"
+    if not count:
+        raise RunError(f"no {scenario.unit} in {seconds:.1f} s")
     return Round(
         per_s=count / seconds,
-        cpu_us=cpu_s / max(count, 1) * 1e6,
+        cpu_us=cpu_s / count * 1e6,
         p50_us=latency["p50"],
         p99_us=latency["p99"],
         p999_us=latency["p99.9"],
         max_us=latency["max"],
-        kb_per_connection=used("server", "resident_kb", "opening", "measured") / connections,
+        late_p99_us=report["late_p99_us"],
+        kb_per_connection=used("server", "resident_kb", "opening", settled) / connections,
         server_busy=cpu_s / seconds,
         generator_busy=used("generator", "cpu_ticks") / TICKS_PER_S / seconds,
     )
@@ -236,7 +241,7 @@ def print_table(scenario: Scenario, results: Sequence[Result]) -> None:
     table.add_column("server", min_width=12)
     latency = ["kB/connection"] if held else ["p50 µs", "p99 µs"]
     plural = "deliveries" if scenario.unit == "delivery" else f"{scenario.unit}s"
-    ratios = [f"x {result.server}" for result in whole[1:]]
+    ratios = [f"x {result.server}" for result in compared(whole)]
     for heading in [f"{plural}/s", f"CPU µs/{scenario.unit}", *latency, *ratios]:
         table.add_column(heading, justify="right", min_width=9, no_wrap=True)
     for result in whole:
@@ -245,6 +250,11 @@ def print_table(scenario: Scenario, results: Sequence[Result]) -> None:
     for result in results:
         if result.fault:
             console.print(f"FAILED: {result.server}: {result.fault}", style="red", markup=False)
+
+
+def compared(whole: Sequence[Result]) -> Sequence[Result]:
+    """Return to whom ratios are shown: as many as a line has room for."""
+    return whole[1:4]
 
 
 def cells(result: Result, whole: Sequence[Result], *, held: bool) -> Iterator[str]:
@@ -256,7 +266,7 @@ def cells(result: Result, whole: Sequence[Result], *, held: bool) -> Iterator[st
     else:
         yield f"{result.spread('p50_us').median:,.0f}"
         yield f"{result.spread('p99_us').median:,.0f}"
-    for other in whole[1:]:
+    for other in compared(whole):
         yield f"{result.cpu_relative_to(other).median:.2f}"
 
 
@@ -276,7 +286,11 @@ def report(effort: Effort, results: Sequence[Result], missing: dict[str, str]) -
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         },
-        "versions": {name: version(name) for name in ("rakit-ws", "uvloop", "msgspec", *PEERS)},
+        "versions": {
+            server.name: server.versions
+            for server in (RAKIT_WS, *PEERS.values())
+            if not server.lacks
+        },
         "effort": asdict(effort),
         "not_measured": missing,
         "results": [result.as_json(results) for result in results if not result.fault],
@@ -296,7 +310,7 @@ def parse_arguments() -> argparse.Namespace:
         "--peers",
         type=lambda text: [PEERS[name] for name in text.split(",") if name],
         metavar="NAMES",
-        help=f"of {','.join(PEERS)}; default all, with --quick picows alone",
+        help=f"of {','.join(PEERS)}; default {','.join(USUAL_PEERS)}, with --quick the first",
     )
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="scenarios with TEXT in the name"
@@ -340,8 +354,8 @@ def chosen(arguments: argparse.Namespace, missing: dict[str, str]) -> list[Scena
 def installed(servers: Sequence[Server], missing: dict[str, str]) -> list[Server]:
     """Return the servers that are installed; note the others."""
     for server in servers:
-        if importlib.util.find_spec(server.module) is None:
-            missing[server.name] = "not installed"
+        if lacks := server.lacks:
+            missing[server.name] = lacks
     return [server for server in servers if server.name not in missing]
 
 
@@ -355,7 +369,7 @@ def main() -> int:
     missing: dict[str, str] = {}
     peers = arguments.peers
     if peers is None:
-        peers = [PEERS["picows"]] if arguments.quick else list(PEERS.values())
+        peers = [PEERS[name] for name in USUAL_PEERS[: 1 if arguments.quick else None]]
     servers = installed([RAKIT_WS, *peers], missing)
     scenarios = chosen(arguments, missing)
     for name, reason in missing.items():

@@ -1,11 +1,12 @@
-"""The loads that `load.py` puts on servers."""
+"""The loads that `load.py` and `compare.py` put on servers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Application = Literal["echo", "channel"]
+# `growth` is `channel` with nothing that depends on how many are there: no presence, no low limits.
+Application = Literal["echo", "channel", "growth", "deflate"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,28 @@ class Scenario:
     unit: str = "message"
     connections: int = 50
     quick: bool = False
+
+    def beside(self, idle: int, channels: int = 0) -> Scenario:
+        """Return the same load beside so many idle connections, which hear channels."""
+        heard = f" that hear {channels:,} channels" if channels else ""
+        return replace(
+            self,
+            name=f"{self.name} beside {idle:,} idle{heard}",
+            arguments=f"{self.arguments} --idle {idle} --idle-channels {channels}",
+            connections=self.connections + idle,
+        )
+
+    def without_presence(self) -> Scenario:
+        """Return the same load for a server that tells nobody who is there."""
+        return replace(self, application="growth")
+
+    def at_rate(self, per_s: float) -> Scenario:
+        """Return the same load as an open loop, whatever comes back."""
+        return replace(
+            self,
+            name=f"{self.name} at {per_s:,.0f}/s",
+            arguments=f"{self.arguments} --rate {per_s:.3f}",
+        )
 
 
 def echo(
@@ -33,22 +56,39 @@ def echo(
     )
 
 
-def channel(connections: int, in_flight: int, *, quick: bool = False) -> Scenario:
+def large(text_bytes: int) -> str:
+    """Name the size of a JSON message that is not the usual one."""
+    return f" {text_bytes // 1024} KiB" if text_bytes >= 1024 else ""
+
+
+def channel(
+    connections: int,
+    in_flight: int,
+    *,
+    channels: int = 0,
+    text_bytes: int = 32,
+    quick: bool = False,
+) -> Scenario:
+    many = f" on {channels:,} channels" if channels else ""
     return Scenario(
-        f"channel, {connections} x {in_flight}",
+        f"channel{large(text_bytes)}, {connections} x {in_flight}{many}",
         "channel",
-        f"channel --connections {connections} --in-flight {in_flight}",
+        f"channel --connections {connections} --in-flight {in_flight}"
+        f" --channels {channels or 1} --text-bytes {text_bytes}",
+        connections=connections,
         quick=quick,
     )
 
 
-def fanout(subscribers: int, in_flight: int, *, quick: bool = False) -> Scenario:
+def fanout(
+    subscribers: int, in_flight: int, *, text_bytes: int = 32, quick: bool = False
+) -> Scenario:
     return Scenario(
-        f"fan-out to {subscribers:,} x {in_flight}",
+        f"fan-out{large(text_bytes)} to {subscribers:,} x {in_flight}",
         "channel",
-        f"fanout --subscribers {subscribers} --in-flight {in_flight}",
+        f"fanout --subscribers {subscribers} --in-flight {in_flight} --text-bytes {text_bytes}",
         unit="delivery",
-        connections=subscribers,
+        connections=subscribers + 1,
         quick=quick,
     )
 
@@ -61,6 +101,36 @@ def hold(connections: int, *, quick: bool = False) -> Scenario:
         unit="handshake",
         connections=connections,
         quick=quick,
+    )
+
+
+def burst(connections: int) -> Scenario:
+    """Return a load after which all rest: each has published 1 KiB over and over."""
+    return Scenario(
+        f"hold {connections:,} after a burst",
+        "channel",
+        f"channel --connections {connections} --in-flight 1 --text-bytes 1024 --rest 2",
+        connections=connections,
+    )
+
+
+def deflated(scenario: Scenario) -> Scenario:
+    """Return a load in which both sides compress, without context takeover."""
+    return replace(
+        scenario,
+        name=f"{scenario.name}, permessage-deflate",
+        application="deflate",
+        arguments=f"{scenario.arguments} --deflate",
+    )
+
+
+def churn(connections: int) -> Scenario:
+    return Scenario(
+        f"come and go, {connections} at a time",
+        "channel",
+        f"churn --connections {connections}",
+        unit="connection",
+        connections=connections,
     )
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from scenarios import Application
 
 ROOT = Path(__file__).resolve().parent.parent
+PEERS_DIRECTORY = ROOT / "benches" / "peers"
+NODE_MODULES = PEERS_DIRECTORY / "node_modules"
 START_S = 15.0
 STOP_S = 5.0
 
@@ -28,33 +34,109 @@ class Server:
     """How to start a server for each application; `{port}` is filled in."""
 
     name: str
-    module: str
     echo: tuple[str, ...]
     channel: tuple[str, ...]
+    # As `channel`, where that has to be told more.
+    growth: tuple[str, ...] = ()
+    # What compresses without context takeover; empty where it cannot.
+    deflate: tuple[str, ...] = ()
     echo_path: str = "/"
+    modules: tuple[str, ...] = ()
+    package: str = ""
 
     def command(self, application: Application, port: int) -> list[str]:
         """Return the command that serves an application at a port of 127.0.0.1."""
-        words = self.echo if application == "echo" else self.channel
+        words = {
+            "echo": self.echo,
+            "channel": self.channel,
+            "growth": self.growth or self.channel,
+            "deflate": self.deflate,
+        }[application]
         return [word.format(port=port) for word in words]
+
+    def serves(self, application: Application) -> bool:
+        """Whether it has what the application needs."""
+        return application != "deflate" or bool(self.deflate)
+
+    @property
+    def lacks(self) -> str:
+        """What of it is not installed here; empty if nothing."""
+        if any(importlib.util.find_spec(module) is None for module in self.modules):
+            return "not installed (pip install '.[bench]')"
+        if shutil.which(self.echo[0]) is None:
+            return f"no {Path(self.echo[0]).name} here"
+        if self.package and not (NODE_MODULES / self.package).exists():
+            return f"not installed ({NPM_INSTALL})"
+        return ""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What runs when it is measured."""
+        versions = {module: metadata.version(module.replace("_", "-")) for module in self.modules}
+        if self.package:
+            described = NODE_MODULES / self.package / "package.json"
+            versions[self.package] = json.loads(described.read_text("utf-8"))["version"]
+        if Path(self.echo[0]).name == "node":
+            said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+            versions["node"] = said.stdout.strip()
+        return versions
+
+
+NPM_INSTALL = "npm install --prefix benches/peers"
 
 
 def python(*words: str) -> tuple[str, ...]:
     return (sys.executable, *words, "--port", "{port}")
 
 
-def peer(name: str) -> Server:
-    command = python(str(ROOT / "benches" / "peers" / f"{name}_server.py"))
-    return Server(name, name, command, command, echo_path="/echo")
+def python_peer(name: str, *further: str, deflates: bool = False) -> Server:
+    command = python(str(PEERS_DIRECTORY / f"{name}_server.py"))
+    return Server(
+        name,
+        echo=command,
+        channel=command,
+        deflate=(*command, "--deflate") if deflates else (),
+        echo_path="/echo",
+        modules=(name, *further),
+    )
 
 
+def script_peer(name: str, program: str, package: str) -> Server:
+    command = (program, str(PEERS_DIRECTORY / f"{name}_server.mjs"), "--port", "{port}")
+    return Server(
+        name,
+        echo=(*command, "--echo"),
+        channel=command,
+        deflate=(*command, "--deflate"),
+        package=package,
+    )
+
+
+RUN = python("-m", "rakit_ws", "run", "--log-level", "warning")
 RAKIT_WS = Server(
     "rakit_ws",
-    "rakit_ws",
     echo=python(str(ROOT / "examples" / "echo.py")),
-    channel=python("-m", "rakit_ws", "run", "--log-level", "warning"),
+    channel=RUN,
+    growth=(
+        *("env", "RAKIT_WS_PRESENCE_ENABLED=false", "RAKIT_WS_MAX_CHANNELS_PER_CLIENT=10000"),
+        *RUN,
+    ),
+    modules=("rakit_ws", "uvloop", "msgspec"),
 )
-PEERS = {name: peer(name) for name in ("picows", "websockets")}
+PEERS = {
+    peer.name: peer
+    for peer in (
+        script_peer(
+            "bun", str(NODE_MODULES / "@oven/bun-linux-x64/bin/bun"), "@oven/bun-linux-x64"
+        ),
+        python_peer("picows"),
+        python_peer("websockets", deflates=True),
+        python_peer("aiohttp", deflates=True),
+        python_peer("uvicorn", "websockets", "httptools"),
+        python_peer("socketify"),
+        script_peer("ws", "node", "ws"),
+    )
+}
 
 
 class RunError(Exception):

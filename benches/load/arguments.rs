@@ -26,6 +26,8 @@ pub enum Mode {
     Fanout(Fanout),
     /// Connections that only stay open.
     Hold(Hold),
+    /// Connections that hear a channel and leave, over and over.
+    Churn(Churn),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +53,9 @@ pub struct Channel {
     /// Bytes of the text inside `data`.
     #[arg(long, default_value_t = 32)]
     pub text_bytes: usize,
+    /// Channels in all, spread evenly; at least one for each connection.
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    pub channels: usize,
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +73,13 @@ pub struct Fanout {
 #[derive(Debug, Args)]
 pub struct Hold {
     #[arg(long, default_value_t = 10_000, value_parser = at_least_one)]
+    pub connections: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Churn {
+    /// How many are there at a time.
+    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
     pub connections: usize,
 }
 
@@ -101,6 +113,19 @@ pub struct Plan {
     /// Measured seconds.
     #[arg(long, global = true, default_value_t = 5.0, value_parser = duration_s)]
     pub seconds: f64,
+    /// Messages a second, sent when they are due whatever has come back (an open loop); without it
+    /// the next is sent when one has come back.
+    #[arg(long, global = true, value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Further connections that only stay open.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub idle: usize,
+    /// Channels that those hear, in all.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub idle_channels: usize,
+    /// Seconds of silence at the end, before the phase `rested`.
+    #[arg(long, global = true, default_value_t = 0.0, value_parser = duration_s)]
+    pub rest: f64,
     /// Handshakes under way at the same time.
     #[arg(long, global = true, default_value_t = 64, value_parser = at_least_one)]
     pub handshakes: usize,
@@ -122,6 +147,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("a whole number from 1".to_owned()),
         Ok(count) => Ok(count),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(per_s) if (1e-3..=1e9).contains(&per_s) => Ok(per_s),
+        Ok(_) | Err(_) => Err("messages a second from 0.001 to 1e9".to_owned()),
     }
 }
 

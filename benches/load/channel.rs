@@ -1,4 +1,4 @@
-//! Mode `channel`: each connection publishes to a channel that it alone hears.
+//! Mode `channel`: each connection publishes to channels that it alone hears.
 
 use std::rc::Rc;
 
@@ -15,6 +15,8 @@ use crate::workload::{Progress, Workload};
 pub struct Channel {
     in_flight: usize,
     text_bytes: usize,
+    /// Channels of each connection, to which it publishes in turn.
+    channels: usize,
     payloads: Vec<Vec<u8>>,
     subscribers: Vec<Subscriber>,
     outstanding: usize,
@@ -23,15 +25,22 @@ pub struct Channel {
 struct Subscriber {
     flight: Flight,
     layout: Option<Layout>,
+    /// Subscriptions that are not yet acknowledged.
+    awaited: usize,
 }
 
 impl Channel {
     pub fn new(load: &arguments::Channel) -> Self {
-        let subscriber = |_| Subscriber { flight: Flight::new(load.in_flight), layout: None };
+        let channels = load.channels.div_ceil(load.connections).max(1);
+        let subscriber =
+            |_| Subscriber { flight: Flight::new(load.in_flight), layout: None, awaited: channels };
+        // Each round of the ring serves every channel equally often.
+        let variety = ring::variety(load.in_flight).next_multiple_of(channels);
         Self {
             in_flight: load.in_flight,
             text_bytes: load.text_bytes,
-            payloads: publication::payloads(ring::variety(load.in_flight), load.text_bytes),
+            channels,
+            payloads: publication::payloads(variety, load.text_bytes),
             subscribers: (0..load.connections).map(subscriber).collect(),
             outstanding: 0,
         }
@@ -52,16 +61,26 @@ impl Channel {
         let data = &self.payloads[landed.number % self.payloads.len()];
         let layout = match subscriber.layout {
             Some(layout) => layout,
-            None => *subscriber.layout.insert(Layout::of(payload, &name(id), data)?),
+            None => {
+                let channel = name(id, landed.number % self.channels);
+                *subscriber.layout.insert(Layout::of(payload, &channel, data)?)
+            }
         };
         layout.check(landed.number, payload, data)?;
         recorder.record(landed.latency_ns);
         Ok(Progress::Done { sender: id })
     }
+
+    fn acknowledged(&mut self, id: usize) -> Progress {
+        let awaited = &mut self.subscribers[id].awaited;
+        *awaited = awaited.saturating_sub(1);
+        if *awaited == 0 { Progress::Ready } else { Progress::Nothing }
+    }
 }
 
-fn name(id: usize) -> String {
-    format!("c{id}")
+/// All names of one connection have one length.
+fn name(id: usize, channel: usize) -> String {
+    format!("c{id}-{channel:05}")
 }
 
 impl Workload for Channel {
@@ -74,17 +93,22 @@ impl Workload for Channel {
             "mode": "channel",
             "text_bytes": self.text_bytes,
             "connections": self.subscribers.len(),
+            "channels": self.subscribers.len() * self.channels,
             "in_flight": self.in_flight,
         })
     }
 
     fn ring(&self, id: usize) -> Option<Rc<Ring>> {
-        let messages = publication::messages(&name(id), &self.payloads);
+        let names = (0..self.channels).map(|channel| name(id, channel)).cycle();
+        let messages: Vec<_> = names
+            .zip(&self.payloads)
+            .map(|(name, data)| publication::message(&name, data))
+            .collect();
         Some(Rc::new(Ring::new(Kind::Text, &messages)))
     }
 
-    fn greeting(&self, id: usize) -> Option<String> {
-        Some(publication::subscription(&name(id)))
+    fn greetings(&self, id: usize) -> Vec<String> {
+        (0..self.channels).map(|channel| publication::subscription(&name(id, channel))).collect()
     }
 
     fn in_flight(&self, _id: usize) -> usize {
@@ -106,7 +130,7 @@ impl Workload for Channel {
     ) -> Result<Progress, String> {
         match Said::by(payload)? {
             Said::Publication => self.publication(id, payload, now_ns, recorder),
-            Said::Ack => Ok(Progress::Ready),
+            Said::Ack => Ok(self.acknowledged(id)),
             Said::Other => Ok(Progress::Nothing),
         }
     }

@@ -36,12 +36,16 @@ pub struct Connection {
 enum Stage {
     Upgrading,
     Open,
+    /// A Close is queued or sent.
+    Leaving,
 }
 
 /// What a connection hears.
 pub enum Heard<'a> {
     Upgraded,
     Message(Kind, &'a [u8]),
+    /// The Close is answered.
+    Left,
 }
 
 /// What to tell the poller after a flush.
@@ -74,6 +78,7 @@ impl Connection {
 
     /// Send a Close, as the last thing.
     pub fn close(&mut self) -> Result<Watch, Fault> {
+        self.stage = Stage::Leaving;
         self.outbox.queue_urgent(&masked(Opcode::Close, &1000_u16.to_be_bytes()));
         self.flush()
     }
@@ -152,6 +157,7 @@ impl Connection {
                 Ok(())
             }
             Event::Pong(_) => Ok(()),
+            Event::Close(..) if self.stage == Stage::Leaving => tell(Heard::Left),
             Event::Close(code, reason) => {
                 Err(Fault::Closed { id: self.id, reason: format!("{} {reason}", code.get()) })
             }
@@ -175,7 +181,7 @@ impl Connection {
                 Fault::Connect(error)
             }
             Stage::Upgrading => Fault::Refused(format!("no response: {error}")),
-            Stage::Open => {
+            Stage::Open | Stage::Leaving => {
                 Fault::Closed { id: self.id, reason: format!("without a Close ({error})") }
             }
         }

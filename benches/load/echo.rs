@@ -69,10 +69,6 @@ impl Workload for Echo {
         Some(Rc::clone(&self.ring))
     }
 
-    fn greeting(&self, _id: usize) -> Option<String> {
-        None
-    }
-
     fn in_flight(&self, _id: usize) -> usize {
         self.in_flight
     }

@@ -1,5 +1,6 @@
 //! Mode `fanout`: one publisher, many subscribers of one channel. A delivery is what is counted.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use rakit_ws_core::protocol::Kind;
@@ -20,8 +21,8 @@ pub struct Fanout {
     text_bytes: usize,
     payloads: Vec<Vec<u8>>,
     flight: Flight,
-    /// For each message in flight, by its number modulo their count: who has not got it yet.
-    missing: Box<[usize]>,
+    /// For each message in flight, the oldest first: how many have not got it yet.
+    missing: VecDeque<usize>,
     /// How many publications each subscriber has got.
     received: Vec<u64>,
     layout: Option<Layout>,
@@ -34,7 +35,7 @@ impl Fanout {
             text_bytes: load.text_bytes,
             payloads: publication::payloads(ring::variety(load.in_flight), load.text_bytes),
             flight: Flight::new(load.in_flight),
-            missing: vec![0; load.in_flight].into(),
+            missing: VecDeque::with_capacity(load.in_flight),
             received: vec![0; load.subscribers],
             layout: None,
         }
@@ -69,13 +70,14 @@ impl Fanout {
     }
 
     fn delivered(&mut self, number: usize, now_ns: u64) -> Progress {
-        let missing = &mut self.missing[number % self.in_flight];
+        let missing = &mut self.missing[number - self.flight.landed()];
         *missing -= 1;
         if *missing > 0 {
             return Progress::Nothing;
         }
         // Each subscriber gets them in order, so the one that is complete is the oldest.
         self.flight.land(now_ns);
+        self.missing.pop_front();
         Progress::Done { sender: self.publisher() }
     }
 }
@@ -100,13 +102,15 @@ impl Workload for Fanout {
 
     fn ring(&self, id: usize) -> Option<Rc<Ring>> {
         (id == self.publisher()).then(|| {
-            let messages = publication::messages(CHANNEL, &self.payloads);
+            let message = |data: &Vec<u8>| publication::message(CHANNEL, data);
+            let messages: Vec<_> = self.payloads.iter().map(message).collect();
             Rc::new(Ring::new(Kind::Text, &messages))
         })
     }
 
-    fn greeting(&self, id: usize) -> Option<String> {
-        (id != self.publisher()).then(|| publication::subscription(CHANNEL))
+    fn greetings(&self, id: usize) -> Vec<String> {
+        let subscribes = id != self.publisher();
+        subscribes.then(|| publication::subscription(CHANNEL)).into_iter().collect()
     }
 
     fn in_flight(&self, id: usize) -> usize {
@@ -114,11 +118,8 @@ impl Workload for Fanout {
     }
 
     fn sent(&mut self, _id: usize, count: usize, now_ns: u64) {
-        for _ in 0..count {
-            let number = self.flight.sent();
-            self.missing[number % self.in_flight] = self.received.len();
-            self.flight.launch(1, now_ns);
-        }
+        self.missing.extend(std::iter::repeat_n(self.received.len(), count));
+        self.flight.launch(count, now_ns);
     }
 
     fn receive(

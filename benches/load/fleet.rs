@@ -13,6 +13,7 @@ use crate::fault::Fault;
 use crate::poller::{Poller, Ready};
 use crate::recorder::{Measured, Recorder};
 use crate::report::Report;
+use crate::schedule::Schedule;
 use crate::status::Status;
 use crate::upgrade;
 use crate::usage::Watched;
@@ -31,12 +32,19 @@ const CONNECTIONS_PER_SOURCE: usize = 10_000;
 /// The connections of one workload to one server.
 ///
 /// ```text
-/// opening ─all are ready─► warming up ─► measuring ─► draining: all that was sent comes back
+/// opening ─all are ready─► warming up ─► measuring ─► draining: all that was sent comes back ─► rested
 /// ```
 pub struct Fleet<'a, W> {
     plan: &'a Plan,
     workload: W,
     connections: Vec<Connection>,
+    /// When each connection was begun, of those that come and go.
+    begun_ns: Vec<u64>,
+    request: Vec<u8>,
+    /// In an open loop: when to send, and who is next.
+    schedule: Option<Schedule>,
+    next_sender: usize,
+    senders: Vec<usize>,
     poller: Poller,
     ready: Vec<Ready>,
     scratch: Vec<u8>,
@@ -48,6 +56,8 @@ pub struct Fleet<'a, W> {
     upgraded: usize,
     /// Greetings that are answered.
     greeted: usize,
+    /// All are ready; what comes and goes may begin to.
+    warm: bool,
     sending: bool,
 }
 
@@ -57,6 +67,7 @@ struct Harvest {
     now_ns: Option<u64>,
     upgraded: bool,
     ready: bool,
+    left: bool,
     /// How many messages are done, and whose they were.
     done: usize,
     sender: usize,
@@ -65,9 +76,16 @@ struct Harvest {
 impl<'a, W: Workload> Fleet<'a, W> {
     /// No connection yet.
     pub fn new(plan: &'a Plan, workload: W) -> Result<Self, Fault> {
+        let wanted = workload.connections();
+        let target = SocketAddr::new(plan.host, plan.port);
         Ok(Self {
             plan,
-            connections: Vec::with_capacity(workload.connections()),
+            connections: Vec::with_capacity(wanted),
+            begun_ns: vec![0; wanted],
+            request: upgrade::request(&target.to_string(), &plan.path),
+            schedule: None,
+            next_sender: 0,
+            senders: (0..wanted).filter(|id| workload.in_flight(*id) > 0).collect(),
             workload,
             poller: Poller::new()?,
             ready: Vec::new(),
@@ -78,6 +96,7 @@ impl<'a, W: Workload> Fleet<'a, W> {
             heard: Instant::now(),
             upgraded: 0,
             greeted: 0,
+            warm: false,
             sending: true,
         })
     }
@@ -101,12 +120,11 @@ impl<'a, W: Workload> Fleet<'a, W> {
         self.status.enter("opening");
         let began = Instant::now();
         let wanted = self.workload.connections();
-        let request = upgrade::request(&self.target().to_string(), &self.plan.path);
         while self.greeted < wanted {
             let under_way = self.connections.len() - self.upgraded;
             let room = self.plan.handshakes.saturating_sub(under_way);
             for _ in 0..room.min(wanted - self.connections.len()) {
-                self.connect(&request)?;
+                self.connect()?;
             }
             self.turn(Duration::from_secs(1))?;
             self.check_alive(wanted - self.greeted)?;
@@ -117,8 +135,18 @@ impl<'a, W: Workload> Fleet<'a, W> {
 
     fn measure(&mut self) -> Result<Measured, Fault> {
         self.status.enter("warming");
+        self.warm = true;
+        if let Some(per_s) = self.plan.rate {
+            self.schedule = Some(Schedule::new(per_s, self.now_ns()));
+        } else {
+            for id in 0..self.connections.len() {
+                self.send(id, self.workload.in_flight(id), self.now_ns())?;
+            }
+        }
         for id in 0..self.connections.len() {
-            self.send(id, self.workload.in_flight(id), self.now_ns())?;
+            if self.workload.comes_and_goes(id) {
+                self.leave(id)?;
+            }
         }
         self.run_for(self.plan.warmup)?;
         self.status.enter("measuring");
@@ -136,9 +164,31 @@ impl<'a, W: Workload> Fleet<'a, W> {
             if now >= end {
                 return Ok(now - began);
             }
-            self.turn(end - now)?;
+            self.send_what_is_due()?;
+            self.turn(self.patience(end - now))?;
             self.check_alive(self.workload.outstanding())?;
         }
+    }
+
+    /// In an open loop, send the messages whose time has come.
+    fn send_what_is_due(&mut self) -> Result<(), Fault> {
+        let now_ns = self.now_ns();
+        while let Some(due_ns) = self.schedule.as_mut().and_then(|due| due.next_due(now_ns)) {
+            let Some(&id) = self.senders.get(self.next_sender) else { return Ok(()) };
+            self.next_sender = (self.next_sender + 1) % self.senders.len();
+            self.recorder.record_lateness(now_ns - due_ns);
+            self.send(id, 1, due_ns)?;
+        }
+        Ok(())
+    }
+
+    /// How long to wait for sockets at most.
+    ///
+    /// The kernel waits in milliseconds: a pause that may be shorter is spent looking.
+    fn patience(&self, most: Duration) -> Duration {
+        let Some(schedule) = &self.schedule else { return most };
+        let pause = schedule.pause(self.now_ns());
+        if pause < Duration::from_millis(3) { Duration::ZERO } else { most.min(pause / 2) }
     }
 
     /// Send nothing more, wait for what is outstanding, and say goodbye.
@@ -149,11 +199,21 @@ impl<'a, W: Workload> Fleet<'a, W> {
             self.turn(Duration::from_secs(1))?;
             self.check_alive(self.workload.outstanding())?;
         }
+        if self.plan.rest > 0.0 {
+            self.run_for_silently(self.plan.rest)?;
+            self.status.enter("rested");
+        }
         for connection in &mut self.connections {
             // The figures are there; a server that is gone by now spoils nothing.
             let _ = connection.close();
         }
         Ok(())
+    }
+
+    /// Hear what comes, and send nothing.
+    fn run_for_silently(&mut self, seconds: f64) -> Result<(), Fault> {
+        self.schedule = None;
+        self.run_for(seconds).map(drop)
     }
 
     /// Wait for sockets, `most` at the longest, and serve those that are ready.
@@ -174,10 +234,18 @@ impl<'a, W: Workload> Fleet<'a, W> {
             let harvest = self.receive(id)?;
             self.upgraded += usize::from(harvest.upgraded);
             self.greeted += usize::from(harvest.ready);
+            let mut ready = harvest.ready;
             if harvest.upgraded {
-                self.greet(id);
+                ready |= self.greet(id);
             }
-            if let (true, Some(now_ns)) = (self.sending && harvest.done > 0, harvest.now_ns) {
+            if harvest.left {
+                return self.come_anew(id, harvest.now_ns.unwrap_or_default());
+            }
+            if ready && self.warm && self.sending && self.workload.comes_and_goes(id) {
+                return self.leave(id);
+            }
+            let answers = self.sending && self.schedule.is_none() && harvest.done > 0;
+            if let (true, Some(now_ns)) = (answers, harvest.now_ns) {
                 self.send(harvest.sender, harvest.done, now_ns)?;
             }
         }
@@ -193,6 +261,10 @@ impl<'a, W: Workload> Fleet<'a, W> {
             let (kind, payload) = match heard {
                 Heard::Upgraded => {
                     harvest.upgraded = true;
+                    return Ok(());
+                }
+                Heard::Left => {
+                    harvest.left = true;
                     return Ok(());
                 }
                 Heard::Message(kind, payload) => (kind, payload),
@@ -211,11 +283,33 @@ impl<'a, W: Workload> Fleet<'a, W> {
         Ok(harvest)
     }
 
-    fn greet(&mut self, id: usize) {
-        match self.workload.greeting(id) {
-            Some(greeting) => self.connections[id].say(&greeting),
-            None => self.greeted += 1,
+    /// Say hello; true if there is nothing to be said, so that the connection is ready.
+    fn greet(&mut self, id: usize) -> bool {
+        let greetings = self.workload.greetings(id);
+        for greeting in &greetings {
+            self.connections[id].say(greeting);
         }
+        self.greeted += usize::from(greetings.is_empty());
+        greetings.is_empty()
+    }
+
+    /// Begin to close a connection.
+    fn leave(&mut self, id: usize) -> Result<(), Fault> {
+        let connection = &mut self.connections[id];
+        match connection.close()? {
+            Watch::AsBefore => Ok(()),
+            Watch::Room(room) => Ok(self.poller.watch(connection, id, room)?),
+        }
+    }
+
+    /// A connection has left: count its life, and begin the next one in its place.
+    fn come_anew(&mut self, id: usize, now_ns: u64) -> Result<(), Fault> {
+        self.recorder.record(now_ns.saturating_sub(self.begun_ns[id]));
+        self.upgraded -= 1;
+        self.greeted -= 1;
+        let connection = self.connection(id)?;
+        self.connections[id] = connection;
+        Ok(())
     }
 
     fn send(&mut self, id: usize, count: usize, now_ns: u64) -> Result<(), Fault> {
@@ -235,16 +329,22 @@ impl<'a, W: Workload> Fleet<'a, W> {
         }
     }
 
-    fn connect(&mut self, request: &[u8]) -> Result<(), Fault> {
-        let id = self.connections.len();
+    fn connect(&mut self) -> Result<(), Fault> {
+        let connection = self.connection(self.connections.len())?;
+        self.connections.push(connection);
+        Ok(())
+    }
+
+    /// A connection that is on its way, and watched.
+    fn connection(&mut self, id: usize) -> Result<Connection, Fault> {
+        self.begun_ns[id] = self.now_ns();
         let socket = self.socket(id).map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::MFILE | Errno::NFILE) => Fault::OutOfDescriptors { opened: id },
             _ => Fault::Connect(error),
         })?;
-        let connection = Connection::new(id, socket, self.workload.ring(id), request);
+        let connection = Connection::new(id, socket, self.workload.ring(id), &self.request);
         self.poller.add(&connection, id)?;
-        self.connections.push(connection);
-        Ok(())
+        Ok(connection)
     }
 
     /// A socket that connects, or has connected, to the target.

@@ -33,10 +33,6 @@ impl Workload for Hold {
         None
     }
 
-    fn greeting(&self, _id: usize) -> Option<String> {
-        None
-    }
-
     fn in_flight(&self, _id: usize) -> usize {
         0
     }

@@ -1,22 +1,25 @@
 //! Load for a WebSocket server: one thread, one epoll, frames that were masked beforehand.
 //!
-//! It keeps a given number of messages in flight on each connection (a closed loop), checks what
-//! comes back, and counts and times it for a given number of seconds. It is meant to be started by
-//! `benches/load.py`, which measures the server's CPU time beside it; alone it is of use too:
+//! It keeps a given number of messages in flight on each connection (a closed loop), or sends them
+//! when they are due (`--rate`, an open loop), checks what comes back, and counts and times it for a
+//! given number of seconds. It is meant to be started by `benches/load.py` and `compare.py`, which
+//! measure the server's CPU time beside it; alone it is of use too:
 //!
 //! ```text
 //! cargo run --release --no-default-features --example load -- echo --port 6001 --in-flight 32
 //! ```
 //!
 //! On standard error it says where it stands, one word at the start of a line: `opening`, `opened`,
-//! `warming`, `measuring`, `measured`, `draining`; with `--watch PID` behind it, as JSON, what the
+//! `warming`, `measuring`, `measured`, `draining`, `rested`; with `--watch PID` behind it, as JSON, what the
 //! server and the generator have used so far. With `--json` the only line on standard output is the
 //! report.
 // What is indexed here was sized here, and counts are small enough for an `f64`.
 #![allow(clippy::indexing_slicing, clippy::cast_precision_loss)]
 
 mod arguments;
+mod beside;
 mod channel;
+mod churn;
 mod connection;
 mod echo;
 mod fanout;
@@ -31,6 +34,7 @@ mod publication;
 mod recorder;
 mod report;
 mod ring;
+mod schedule;
 mod status;
 mod upgrade;
 mod usage;
@@ -38,11 +42,13 @@ mod workload;
 
 use std::process::ExitCode;
 
-use arguments::{Arguments, Mode};
+use arguments::{Arguments, Mode, Plan};
+use beside::Beside;
 use clap::Parser;
 use fault::Fault;
 use fleet::Fleet;
 use report::Report;
+use workload::Workload;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -60,9 +66,17 @@ fn main() -> ExitCode {
 fn measure(arguments: &Arguments) -> Result<Report, Fault> {
     let plan = &arguments.plan;
     match &arguments.mode {
-        Mode::Echo(load) => Fleet::new(plan, echo::Echo::new(load))?.run(),
-        Mode::Channel(load) => Fleet::new(plan, channel::Channel::new(load))?.run(),
-        Mode::Fanout(load) => Fleet::new(plan, fanout::Fanout::new(load))?.run(),
-        Mode::Hold(load) => Fleet::new(plan, hold::Hold::new(load))?.run(),
+        Mode::Echo(load) => run(plan, echo::Echo::new(load)),
+        Mode::Channel(load) => run(plan, channel::Channel::new(load)),
+        Mode::Fanout(load) => run(plan, fanout::Fanout::new(load)),
+        Mode::Hold(load) => run(plan, hold::Hold::new(load)),
+        Mode::Churn(load) => run(plan, churn::Churn::new(load)),
     }
+}
+
+fn run(plan: &Plan, workload: impl Workload) -> Result<Report, Fault> {
+    if plan.idle == 0 {
+        return Fleet::new(plan, workload)?.run();
+    }
+    Fleet::new(plan, Beside::new(workload, plan.idle, plan.idle_channels))?.run()
 }

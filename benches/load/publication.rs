@@ -52,10 +52,10 @@ pub fn payloads(count: usize, text_bytes: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The messages that publish these payloads.
-pub fn messages(channel: &str, payloads: &[Vec<u8>]) -> Vec<Vec<u8>> {
+/// The message that publishes this payload.
+pub fn message(channel: &str, data: &[u8]) -> Vec<u8> {
     let head = format!(r#"{{"event":"message","channel":"{channel}","data":"#);
-    payloads.iter().map(|data| [head.as_bytes(), data, b"}"].concat()).collect()
+    [head.as_bytes(), data, b"}"].concat()
 }
 
 impl Layout {

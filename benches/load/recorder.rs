@@ -9,6 +9,8 @@ use crate::fault::Fault;
 /// Counts messages all the time, and times them while it records.
 pub struct Recorder {
     latencies_ns: Histogram<u64>,
+    /// How long after their time messages of an open loop were sent.
+    lateness_ns: Histogram<u64>,
     recording: bool,
     total: u64,
 }
@@ -22,14 +24,18 @@ pub struct Measured {
     pub p99_us: f64,
     pub p999_us: f64,
     pub max_us: f64,
+    pub late_p99_us: f64,
 }
 
 impl Recorder {
     pub fn new() -> Result<Self, Fault> {
         // Three digits, from a nanosecond to a minute.
-        let latencies_ns = Histogram::new_with_max(60_000_000_000, 3)
-            .map_err(|error: CreationError| Fault::System(std::io::Error::other(error)))?;
-        Ok(Self { latencies_ns, recording: false, total: 0 })
+        let histogram = || {
+            Histogram::new_with_max(60_000_000_000, 3)
+                .map_err(|error: CreationError| Fault::System(std::io::Error::other(error)))
+        };
+        let (latencies_ns, lateness_ns) = (histogram()?, histogram()?);
+        Ok(Self { latencies_ns, lateness_ns, recording: false, total: 0 })
     }
 
     /// A message has arrived.
@@ -37,6 +43,13 @@ impl Recorder {
         self.total += 1;
         if self.recording {
             self.latencies_ns.saturating_record(latency_ns);
+        }
+    }
+
+    /// A message that was due so long ago is sent.
+    pub fn record_lateness(&mut self, lateness_ns: u64) {
+        if self.recording {
+            self.lateness_ns.saturating_record(lateness_ns);
         }
     }
 
@@ -56,6 +69,7 @@ impl Recorder {
             p99_us: quantile_us(0.99),
             p999_us: quantile_us(0.999),
             max_us: self.latencies_ns.max() as f64 / 1e3,
+            late_p99_us: self.lateness_ns.value_at_quantile(0.99) as f64 / 1e3,
         }
     }
 

@@ -35,6 +35,7 @@ impl Report {
                 "p99.9": measured.p999_us,
                 "max": measured.max_us,
             },
+            "late_p99_us": measured.late_p99_us,
         })
     }
 
@@ -49,7 +50,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Measured { count, lasted, p50_us, p99_us, p999_us, max_us } = self.measured;
+        let Measured { count, lasted, p50_us, p99_us, p999_us, max_us, .. } = self.measured;
         writeln!(out, "{}", self.load)?;
         writeln!(out, "{:.0} handshakes/s", self.handshakes_per_s())?;
         if count == 0 {

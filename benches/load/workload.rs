@@ -24,8 +24,15 @@ pub trait Workload {
     /// The frames that a connection sends; `None` if it only listens.
     fn ring(&self, id: usize) -> Option<Rc<Ring>>;
 
-    /// What a connection says first; it is ready once that was answered, or at once if `None`.
-    fn greeting(&self, id: usize) -> Option<String>;
+    /// What a connection says first; it is ready once that was answered, at once if it is nothing.
+    fn greetings(&self, _id: usize) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether a connection, as soon as it is ready, leaves and comes anew.
+    fn comes_and_goes(&self, _id: usize) -> bool {
+        false
+    }
 
     /// How many messages a connection keeps in flight.
     fn in_flight(&self, id: usize) -> usize;

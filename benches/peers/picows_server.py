@@ -79,7 +79,7 @@ def listener(request: WSUpgradeRequest) -> WSListener:
 
 async def main() -> None:
     logging.getLogger("picows").setLevel(logging.CRITICAL)
-    server = await ws_create_server(listener, "127.0.0.1", wire.parse_port(), backlog=4096)
+    server = await ws_create_server(listener, "127.0.0.1", wire.arguments().port, backlog=4096)
     await server.serve_forever()
 
 

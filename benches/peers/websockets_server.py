@@ -1,8 +1,8 @@
 """
 A peer for the benches: websockets. `/echo` echoes, every other path speaks the JSON of channels.
 
-Written as its documentation advises for speed: uvloop, no compression, messages as bytes where
-they are parsed as such, and `broadcast()` for several recipients.
+Written as its documentation advises for speed: uvloop, no compression unless it is asked for,
+messages as bytes where they are parsed as such, and `broadcast()` for several recipients.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ import uvloop
 import wire
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 channels: wire.Channels[ServerConnection] = wire.Channels()
+
+NO_TAKEOVER = ServerPerMessageDeflateFactory(
+    server_no_context_takeover=True, client_no_context_takeover=True
+)
 
 
 async def handle(connection: ServerConnection) -> None:
@@ -47,8 +52,10 @@ async def hub(connection: ServerConnection) -> None:
 
 async def main() -> None:
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    port, deflate = wire.arguments()
+    extensions = [NO_TAKEOVER] if deflate else None
     async with serve(
-        handle, "127.0.0.1", wire.parse_port(), compression=None, backlog=4096
+        handle, "127.0.0.1", port, compression=None, extensions=extensions, backlog=4096
     ) as server:
         await server.serve_forever()
 

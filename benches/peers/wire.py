@@ -1,4 +1,4 @@
-"""The JSON of channels, as far as the benches need it: what the peers have in common."""
+"""The JSON of channels, as far as the benches need it: what the Python peers have in common."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import secrets
 import string
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -32,19 +32,21 @@ class Channels(Generic[Connection]):
 
     def __init__(self) -> None:
         self._subscribers: dict[str, set[Connection]] = {}
+        self._channels: dict[Connection, list[str]] = {}
 
     def subscribe(self, connection: Connection, channel: str) -> None:
         """Let a connection hear a channel."""
         self._subscribers.setdefault(channel, set()).add(connection)
+        self._channels.setdefault(connection, []).append(channel)
 
     def subscribers(self, channel: str) -> set[Connection]:
         """Return who hears a channel."""
         return self._subscribers.get(channel, set())
 
     def forget(self, connection: Connection) -> None:
-        """Take a connection out of all channels."""
-        for subscribers in self._subscribers.values():
-            subscribers.discard(connection)
+        """Take a connection out of its channels."""
+        for channel in self._channels.pop(connection, ()):
+            self._subscribers[channel].discard(connection)
 
 
 @lru_cache(maxsize=65536)
@@ -72,9 +74,17 @@ def ack(request: msgspec.Raw, channel: str) -> bytes:
     return b'{"type":"ack","id":%b,"channel":%b}' % (request, quoted(channel))
 
 
-def parse_port() -> int:
-    """Read `--port P` from the command line."""
+class Arguments(NamedTuple):
+    """The command line of a peer: where to listen, and whether to compress."""
+
+    port: int
+    deflate: bool
+
+
+def arguments() -> Arguments:
+    """Read `--port P [--deflate]` from the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    port: int = parser.parse_args().port
-    return port
+    parser.add_argument("--deflate", action="store_true", help="without context takeover")
+    given = parser.parse_args()
+    return Arguments(given.port, given.deflate)
