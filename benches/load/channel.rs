@@ -59,12 +59,11 @@ impl Channel {
         };
         self.outstanding -= 1;
         let data = &self.payloads[landed.number % self.payloads.len()];
-        let layout = match subscriber.layout {
-            Some(layout) => layout,
-            None => {
-                let channel = name(id, landed.number % self.channels);
-                *subscriber.layout.insert(Layout::of(payload, &channel, data)?)
-            }
+        let layout = if let Some(layout) = subscriber.layout {
+            layout
+        } else {
+            let channel = name(id, landed.number % self.channels);
+            *subscriber.layout.insert(Layout::of(payload, &channel, data)?)
         };
         layout.check(landed.number, payload, data)?;
         recorder.record(landed.latency_ns);
