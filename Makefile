@@ -22,7 +22,7 @@ rust := $(shell find src -name '*.rs') $(wildcard Cargo.toml Cargo.lock build.rs
 pure := --no-default-features
 
 .PHONY: help run test test-rust test-python check check-format check-lint check-types check-floors \
-	check-rust coverage autobahn fuzz bench compare docs format clean
+	check-rust coverage autobahn fuzz bench compare bench-guard docs format clean
 
 help:
 	@echo 'make run      build what is needed and start the server (ARGS="--port 7000")'
@@ -31,6 +31,7 @@ help:
 	@echo 'make bench    a short form of the benches'
 	@echo 'make autobahn the conformance suite, where there is a Python 2.7 (ARGS="6.4.* 9.3.1")'
 	@echo 'make fuzz     cargo-fuzz, where there is one (ARGS="decoder", FUZZ_SECONDS=600)'
+	@echo 'make bench-guard  instructions of fixed work beside the committed ones (ARGS=--update)'
 	@echo 'make compare  beside other servers, an hour (ARGS=--quick: some minutes)'
 	@echo 'make docs     write the generated parts of README and docs/ anew'
 	@echo 'make format   format the code of both languages'
@@ -70,7 +71,7 @@ check-floors: $(VENV)/.dev
 
 check-rust: $(python)
 	PYO3_PYTHON=$(abspath $(python)) $(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy $(pure) --all-targets -- -D warnings
+	$(CARGO) clippy $(pure) --features guard --all-targets -- -D warnings
 
 coverage: $(VENV)/.dev
 	$(python) -m coverage run -m pytest $(TESTS)
@@ -85,6 +86,10 @@ fuzz:
 bench: $(VENV)/.bench
 	$(python) benches/decode.py --quick
 	$(python) benches/load.py --quick
+
+# Needs valgrind.
+bench-guard: $(VENV)/.native
+	$(python) benches/guard.py $(ARGS)
 
 # Without npm its peers are named and left out.
 compare: $(VENV)/.bench benches/peers/node_modules

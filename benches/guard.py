@@ -1,0 +1,193 @@
+"""
+No regressions: instructions of fixed work, counted by callgrind, beside the committed figures.
+
+    make bench-guard [ARGS=--update]
+
+Time is noise on a shared machine; instructions are not. Each work runs with N and with 2 N
+repetitions: the difference is N times the work alone. Counted are the instructions of this process,
+not those of the kernel. A figure may leave the committed one (`guard.json`) by 3 % in either
+direction; a better one is to be committed, so that it cannot be lost again unnoticed.
+
+Instructions depend on the compiler, on Python's build, and on which vector instructions the CPU has.
+`guard.json` says which ones its figures were made with. Where they are others, a difference says
+little, so 25 % are allowed there, and the run says so. `--update` writes this run's figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+BENCHES = Path(__file__).resolve().parent
+FIGURES = BENCHES / "guard.json"
+TOLERANCE = 0.03
+TOLERANCE_ELSEWHERE = 0.25
+# A profile of its own (Cargo.toml): what is set for `release` from outside does not count.
+BUILD = [
+    *("cargo", "build", "--profile", "guard", "--no-default-features"),
+    *("--features", "guard", "--bin", "guard"),
+]
+
+Part = Literal["rust", "python"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is counted: so many repetitions, and what one of them consists of."""
+
+    name: str
+    part: Part
+    times: int
+    unit: str
+    units_each: int = 1
+
+
+WORKS = [
+    Work("decode-text-64", "rust", 2000, "message"),
+    Work("decode-binary-64", "rust", 2000, "message"),
+    Work("decode-binary-64k", "rust", 50, "message"),
+    Work("encode-64", "rust", 2000, "message"),
+    Work("handshake", "rust", 200, "handshake"),
+    Work("receive-and-send", "rust", 50, "message", units_each=10),
+    Work("fan-out", "rust", 50, "delivery", units_each=100),
+    Work("route", "python", 2000, "message"),
+]
+
+
+# Counting -----------------------------------------------------------------------------------------
+
+
+def count(command: list[str]) -> int:
+    """Return how many instructions a command executes."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    collected = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode or not collected:
+        raise SystemExit(f"`{' '.join(command)}` failed under valgrind:\n{done.stderr[-3000:]}")
+    return int(collected[1])
+
+
+def instructions(work: Work, program: Path) -> float:
+    """Return the instructions of one unit of a work."""
+    words = (
+        [str(program), work.name]
+        if work.part == "rust"
+        else [sys.executable, str(BENCHES / "guard" / "route.py")]
+    )
+    once, twice = (count([*words, str(times)]) for times in (work.times, 2 * work.times))
+    return (twice - once) / (work.times * work.units_each)
+
+
+def build() -> Path:
+    built = subprocess.run(
+        [*BUILD, "--message-format", "json-render-diagnostics"],
+        cwd=BENCHES.parent,
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    if built.returncode:
+        raise SystemExit(f"`{' '.join(BUILD)}` failed")
+    messages = map(json.loads, built.stdout.splitlines())
+    return next(Path(path) for message in messages if (path := message.get("executable")))
+
+
+def environment() -> dict[Part, dict[str, str]]:
+    """Return what the figures of each part depend on."""
+    rustc = subprocess.run(["rustc", "-V"], capture_output=True, text=True, check=True)
+    vector = vector_instructions()
+    libc = " ".join(platform.libc_ver())
+    return {
+        "rust": {"rustc": rustc.stdout.strip(), "libc": libc, "vector": vector},
+        "python": {
+            "python": f"{platform.python_version()} {platform.python_compiler()}",
+            "msgspec": metadata.version("msgspec"),
+            "libc": libc,
+            "vector": vector,
+        },
+    }
+
+
+def vector_instructions() -> str:
+    """Name the widest vectors that programs may find; valgrind knows none beyond AVX2."""
+    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8")
+    found = "AVX2" if re.search(r"\bavx2\b", cpuinfo) else "none beyond the baseline"
+    return f"{platform.machine()}, {found}"
+
+
+# Judging ------------------------------------------------------------------------------------------
+
+
+def judge(figures: dict[str, float], committed: dict[str, float], same: dict[Part, bool]) -> bool:
+    """Print all figures; return whether each is what is committed."""
+    sound = True
+    print(f"{'work':20} {'instructions':>12} {'committed':>12} {'change':>8}")
+    for work in WORKS:
+        figure, known = figures[work.name], committed.get(work.name)
+        if known is None:
+            sound = False
+            print(f"{work.name:20} {figure:12,.1f} {'none':>12}           NOT COMMITTED: --update")
+            continue
+        change = figure / known - 1
+        tolerance = TOLERANCE if same[work.part] else TOLERANCE_ELSEWHERE
+        verdict = ""
+        if abs(change) > tolerance:
+            sound = False
+            verdict = "MORE: a regression" if change > 0 else "LESS: commit it (--update)"
+        print(f"{work.name:20} {figure:12,.1f} {known:12,.1f} {change:+8.1%}  {verdict}".rstrip())
+    for name in committed.keys() - figures.keys():
+        sound = False
+        print(f"{name}: committed, but there is no such work: --update")
+    return sound
+
+
+def compare_environments(
+    here: dict[Part, dict[str, str]], there: dict[Part, dict[str, str]]
+) -> dict[Part, bool]:
+    """Tell which parts were counted with the same tools; print what differs."""
+    for part, tools in here.items():
+        for tool, version in tools.items():
+            known = there.get(part, {}).get(tool, "unknown")
+            if version != known:
+                print(
+                    f"NOTE: the figures of {part} were made with {tool} {known}, here it is"
+                    f" {version}: {TOLERANCE_ELSEWHERE:.0%} are allowed instead of {TOLERANCE:.0%}"
+                )
+    return {part: here[part] == there.get(part) for part in here}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Count instructions of fixed work.")
+    parser.add_argument("--update", action="store_true", help="make these the committed figures")
+    arguments = parser.parse_args()
+    if shutil.which("valgrind") is None:
+        raise SystemExit("valgrind is missing (apt-get install valgrind)")
+    program = build()
+    figures = {work.name: round(instructions(work, program), 1) for work in WORKS}
+    here = environment()
+    if arguments.update:
+        units = {work.name: work.unit for work in WORKS}
+        kept = {"unit": units, "environment": here, "instructions": figures}
+        FIGURES.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
+    committed = json.loads(FIGURES.read_text("utf-8")) if FIGURES.exists() else {}
+    same = compare_environments(here, committed.get("environment", {}))
+    return 0 if judge(figures, committed.get("instructions", {}), same) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

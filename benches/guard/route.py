@@ -1,0 +1,40 @@
+"""
+Fixed work in Python, to have its instructions counted: `route.py N` routes N publications.
+
+What runs is what a running server does with a message that the engine hands over: inbox, router,
+wire, and the engine's `publish` to a channel that nobody hears.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from typing import Any, cast
+
+from rakit_ws._core import TEXT
+from rakit_ws.config import Config
+from rakit_ws.hub.client import Client
+from rakit_ws.hub.events import Hooks
+from rakit_ws.running import Running
+
+MESSAGES = [
+    b'{"event":"message","channel":"lobby-%d","data":{"text":"selamat pagi, apa kabar?"}}' % number
+    for number in range(8)
+]
+
+
+def main() -> None:
+    times = int(sys.argv[1])
+    loop = asyncio.new_event_loop()
+    running = Running(Config(port=0, log_level="error"), Hooks(), {}, loop)
+    # Its request is never looked at.
+    client = Client(running.hub, 1, "A1b2C3d4E5f6G7h8", cast("Any", None))
+    receive = running._receive  # noqa: SLF001 - what the batch of a running server calls
+    gc.disable()
+    for number in range(times):
+        receive(client, TEXT, MESSAGES[number % len(MESSAGES)])
+
+
+if __name__ == "__main__":
+    main()
