@@ -46,7 +46,7 @@ fn main() {
 fn decode(kind: Kind, payload_bytes: usize, times: usize) {
     let frame = encoder::any_frame(true, kind.opcode(), Some(KEY), &vec![b'a'; payload_bytes]);
     let mut decoder = Decoder::<GrowingBuffer>::new(Role::Server);
-    let limits = Limits { max_message_bytes: 1 << 20 };
+    let limits = Limits { max_message_bytes: 1 << 20, ..Limits::default() };
     let mut scratch = frame.clone();
     for _ in 0..times {
         scratch.copy_from_slice(&frame);
@@ -69,7 +69,7 @@ fn encode(payload_bytes: usize, times: usize) {
 fn handshake(times: usize) {
     for _ in 0..times {
         let mut reader = RequestReader::default();
-        match reader.receive(black_box(REQUEST)) {
+        match reader.receive(black_box(REQUEST), 16 << 10) {
             Ok(Progress::Complete(request, _)) => {
                 black_box(response::accept(request.key(), None, &[]));
             }
