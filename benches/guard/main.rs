@@ -12,7 +12,9 @@ use std::net::TcpStream;
 use rakit_ws_core::engine::{Address, Event, Handle, Outgoing, Settings, Shard};
 use rakit_ws_core::protocol::handshake::request::{Progress, RequestReader};
 use rakit_ws_core::protocol::handshake::response;
-use rakit_ws_core::protocol::{Decoder, GrowingBuffer, Kind, Limits, Opcode, Payload, Role, encoder};
+use rakit_ws_core::protocol::{
+    Decoder, GrowingBuffer, Kind, Limits, Opcode, Payload, Role, encoder,
+};
 
 const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 const SUBSCRIBERS: usize = 100;
