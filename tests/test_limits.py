@@ -8,6 +8,8 @@ import logging
 import pytest
 
 from conftest import until
+from rakit_ws.config import Config
+from rakit_ws.limits import Limits
 from raw_client import CONTINUATION, PING, PONG, TEXT, frame, request, text
 
 AT_MOST = [-1, 0, 1]
@@ -257,3 +259,179 @@ async def test_refused_message_is_not_read_at_all(make_server, serve, connect):
     assert [payload for payload in seen if b"message" in payload] == [
         b'{"to": "%b", "message": 1}' % other.id.encode()
     ]
+
+
+# --- JSON
+
+
+def nested(depth):
+    """Make a message so deep, itself included."""
+    return '{"message":' + "[" * (depth - 1) + "1" + "]" * (depth - 1) + "}"
+
+
+@pytest.mark.parametrize("beside", AT_MOST)
+@pytest.mark.parametrize("limit", [10, 512])
+async def test_json_depth(serve, connect, logged, limit, beside):
+    server = await serve(max_json_depth=limit)
+    client = await connect(server)
+    await client.send(text(nested(limit + beside)))
+    is_over = beside > 0
+    answer = await client.receive()
+    assert answer["type"] == ("error" if is_over else "message")
+    if is_over:
+        assert (answer["code"], str(limit) in answer["message"]) == ("bad_request", True)
+    await client.fence()
+    assert server.counters["json_too_deep"] == is_over
+    assert limits_met(logged) == ["max_json_depth"] * is_over
+
+
+@pytest.mark.parametrize("sent", ["[" * 20, '{"a":' * 20, '{"ping":' + "[" * 20 + "]" * 20 + "}"])
+async def test_deep_json_is_not_broadcast_as_plain_text(serve, connect, sent):
+    client, other = [await connect(server) for server in [await serve(max_json_depth=10)] * 2]
+    await client.send(text(sent))
+    assert (await client.receive())["code"] == "bad_request"
+    await other.fence()
+
+
+async def test_brackets_in_strings_and_in_plain_text_have_no_depth(serve, connect):
+    client = await connect(await serve(max_json_depth=2))
+    await client.send(text('{"message":"[[[[{{{{"}'), text("ok :[[[[[[[["))
+    assert (await client.receive())["message"] == "[[[[{{{{"
+    assert (await client.receive())["message"] == "ok :[[[[[[[["
+
+
+# --- Channels
+
+
+async def subscribed(client, channel):
+    """Subscribe; return the code of the error, None if there was none."""
+    return (await client.ask({"event": "subscribe", "channel": channel})).get("code")
+
+
+@pytest.mark.parametrize("beside", AT_MOST)
+async def test_channels_of_a_client(serve, connect, logged, beside):
+    server = await serve(max_channels_per_client=3)
+    client = await connect(server)
+    codes = [await subscribed(client, f"c{n}") for n in range(3 + beside)]
+    is_over = beside > 0
+    assert codes == [None] * min(3, 3 + beside) + ["too_many_channels"] * is_over
+    assert await subscribed(client, "c0") is None, "it is there already"
+    assert server.counters["over_max_channels_per_client"] == is_over
+    assert limits_met(logged) == ["max_channels_per_client"] * is_over
+
+
+@pytest.mark.parametrize("beside", AT_MOST)
+async def test_channels_of_the_server(serve, connect, logged, beside):
+    server = await serve(max_channels=3)
+    client, other = await connect(server), await connect(server)
+    codes = [await subscribed(client, f"c{n}") for n in range(3 + beside)]
+    is_over = beside > 0
+    assert codes == [None] * min(3, 3 + beside) + ["too_many_channels"] * is_over
+    assert await subscribed(other, "c0") is None, "somebody hears it already"
+    assert server.counters["over_max_channels"] == is_over
+    assert limits_met(logged) == ["max_channels"] * is_over
+    await client.ask({"event": "unsubscribe", "channel": "c1"})
+    assert await subscribed(other, "new") is None, "there is room again"
+
+
+async def test_channels_without_limit(serve, connect):
+    client = await connect(await serve(max_channels=0))
+    assert [await subscribed(client, f"c{n}") for n in range(20)] == [None] * 20
+
+
+@pytest.mark.parametrize("beside", AT_MOST)
+@pytest.mark.parametrize("limit", [10, 255])
+@pytest.mark.parametrize("character", ["x", "\u00e9"])
+async def test_channel_names(serve, connect, logged, limit, character, beside):
+    server = await serve(max_channel_name_bytes=limit)
+    client = await connect(server)
+    size = len(character.encode())
+    name = character * (limit // size) + "x" * (limit % size + beside)
+    if beside < 0:
+        name = character * ((limit - 1) // size) + "x" * ((limit - 1) % size)
+    assert len(name.encode()) == limit + beside
+    is_over = beside > 0
+    assert await subscribed(client, name) == ("bad_request" if is_over else None)
+    # No channel at all has a longer name than 255 bytes.
+    assert server.counters["channel_names_too_long"] == (is_over and limit < 255)
+    assert limits_met(logged) == ["max_channel_name_bytes"] * (is_over and limit < 255)
+
+
+async def test_code_may_subscribe_a_client_beyond_its_limits(serve, connect):
+    server = await serve(max_channels_per_client=0, max_channels=1, max_channel_name_bytes=1)
+    client = await connect(server)
+    assert all(server.clients[client.id].subscribe(f"channel {n}") for n in range(5))
+
+
+# --- Errors
+
+
+@pytest.mark.parametrize("beside", AT_MOST)
+async def test_errors(serve, connect, logged, beside):
+    server = await serve(max_errors=5)
+    client, other = await connect(server), await connect(server)
+    await client.send(frame(TEXT) * (5 + beside))
+    for _ in range(5 + beside):
+        assert (await client.receive())["code"] == "bad_request"
+    is_over = beside > 0
+    if is_over:
+        await closed_with(client, 1008, "too many errors")
+    else:
+        await client.fence()
+    await other.fence()
+    assert server.counters["error_floods"] == is_over
+    assert limits_met(logged) == ["max_errors"] * is_over
+
+
+async def test_garbage_behind_too_many_errors_is_not_answered(serve, connect):
+    server = await serve(max_errors=5)
+    client = await connect(server)
+    await client.send(frame(TEXT) * 200)
+    messages, code = await client.receive_until_close()
+    assert (len(messages), code) == (6, 1008)
+    assert server.counters["errors_answered"] == 6
+
+
+async def test_errors_without_limit(serve, connect):
+    client = await connect(await serve(max_errors=0))
+    await client.send(frame(TEXT) * 200)
+    assert [(await client.receive())["type"] for _ in range(200)] == ["error"] * 200
+    await client.fence()
+
+
+async def test_fault_of_the_server_is_no_error_of_the_client(
+    make_server, serve, connect, logged_errors
+):
+    server = make_server(max_errors=1)
+
+    @server.command("broken")
+    def broken(client):
+        raise RuntimeError("broken")
+
+    client = await connect(await serve(server))
+    for _ in range(5):
+        assert (await client.ask({"command": "broken"}))["code"] == "internal"
+    assert "command failed" in logged_errors()
+
+
+def test_time_gives_errors_back_up_to_as_many_as_at_once():
+    now_s = 0.0
+    limits = Limits(Config(max_errors=60), clock=lambda: now_s)
+    budget = None
+
+    def errors_until_overdrawn():
+        nonlocal budget
+        for count in range(1000):
+            budget = limits.take_error(budget)
+            if budget.is_overdrawn:
+                return count
+        return None
+
+    assert errors_until_overdrawn() == 60
+    budget = None
+    for _ in range(60):
+        budget = limits.take_error(budget)
+    now_s = 10.0
+    assert errors_until_overdrawn() == 10
+    budget, now_s = limits.take_error(None), 10_000.0
+    assert errors_until_overdrawn() == 60

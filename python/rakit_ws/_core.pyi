@@ -32,6 +32,7 @@ __all__ = [
     "__version__",
     "apply_mask",
     "encode_frame",
+    "is_deeper",
 ]
 
 __version__: Final[str]
@@ -184,6 +185,13 @@ def apply_mask(data: Buffer, key: bytes) -> bytes:
     Raises:
         UsageError: a key that has not four bytes.
         TypeError: `data` is not bytes-like.
+    """
+
+def is_deeper(text: bytes, max_depth: int, /) -> bool:
+    """
+    Tell whether arrays and objects are nested more than `max_depth` deep in JSON.
+
+    Text that is not JSON may be either: no reader gets deeper in it than is told here.
     """
 
 @final
@@ -389,6 +397,13 @@ class Engine:
 
     def topic_count(self, handle: int) -> int:
         """Tell how many topics a client hears."""
+
+    @property
+    def topic_total(self) -> int:
+        """How many topics have subscribers."""
+
+    def has_topic(self, topic: str) -> bool:
+        """Tell whether a topic has subscribers."""
 
     def topics(self) -> dict[str, int]:
         """Return every topic that has subscribers, with the number of them."""

@@ -246,6 +246,49 @@ class Config(Table):
         precedent="Centrifugo 128",
     )
 
+    max_channels: int = option(
+        "most channels that somebody hears, in the whole server",
+        integer(0),
+        default=1_000_000,
+        unit="channels",
+        zero="no limit but `max_connections` times `max_channels_per_client`",
+        cost="about 200 bytes and its name for each channel",
+        reached="subscribing to one that nobody hears yet is answered with the error "
+        "`too_many_channels`; those that exist stay open to all",
+        precedent="Centrifugo and Soketi bound only each client's; this one keeps memory "
+        "below half a gigabyte",
+    )
+    max_channel_name_bytes: int = option(
+        "longest name of a channel that a client may subscribe to, in UTF-8",
+        integer(1, 255),
+        default=255,
+        unit="bytes",
+        zero="not allowed",
+        cost="each name is kept twice while somebody hears the channel",
+        reached="subscribing is answered with the error `bad_request`",
+        precedent="Centrifugo 255, Pusher Channels 164",
+    )
+    max_json_depth: int = option(
+        "deepest nesting of arrays and objects in a message, the message itself included",
+        integer(1, 1000),
+        default=512,
+        unit="levels",
+        zero="not allowed",
+        cost="messages with more bytes than this are looked through once before they are read",
+        reached="the message is answered with the error `bad_request`, unread",
+        precedent="PHP's json_decode 512",
+    )
+    max_errors: int = option(
+        "most errors that one client may be answered with in a minute, and at once",
+        integer(0),
+        default=100,
+        unit="errors a minute",
+        zero="no limit",
+        cost="none but for clients that make errors",
+        reached="the error is still sent, and the client closed with 1008",
+        precedent="Postfix ends a session at 20 errors (smtpd_hard_error_limit)",
+    )
+
     handshake_timeout: float = option(
         "time for a connection to complete its handshake",
         seconds(0.01),

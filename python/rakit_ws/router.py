@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET, DecodeError
 
 from rakit_ws import wire
-from rakit_ws._core import TEXT
+from rakit_ws._core import TEXT, is_deeper
 from rakit_ws.codes import ErrorCode
 from rakit_ws.wire import NotUnderstoodError
 
@@ -37,6 +37,7 @@ class Router:
         self._channels = channels
         self._commands = commands
         self._rejects_plain_text = rejects_plain_text
+        self._limits = hub.limits
 
     def route(self, client: Client, opcode: int, payload: bytes) -> Awaitable[None] | None:
         """Have a message done; return what is still to be awaited (an async command)."""
@@ -46,6 +47,11 @@ class Router:
                 raise NotUnderstoodError(
                     ErrorCode.UNSUPPORTED_BINARY, "binary messages mean nothing here"
                 )
+            # As many levels need as many bytes: small messages cost a comparison.
+            max_depth = self._limits.max_json_depth
+            if len(payload) > max_depth and is_deeper(payload, max_depth):
+                self._hub.meet_limit("max_json_depth", client)
+                raise wire.bad_request(f"the JSON is nested deeper than {max_depth} levels")
             try:
                 inbound = wire.decode_strictly(payload)
             except DecodeError:

@@ -20,7 +20,7 @@ from rakit_ws.hub.channels import Channels
 from rakit_ws.hub.hub import Hub
 from rakit_ws.hub.presence import Presence
 from rakit_ws.inbox import Inbox
-from rakit_ws.limits import LIMITS, log_limit
+from rakit_ws.limits import BY_CLOSE, Limits, log_limit
 from rakit_ws.log import log
 from rakit_ws.process import descriptors_allowed
 from rakit_ws.router import Router
@@ -82,7 +82,7 @@ class Running:
         self.engine = Engine(**self._engine_settings(config))
         self.engine.listen(config.host, config.port)
         self.tasks = Tasks(loop)
-        self.hub = Hub(self.engine, hooks, self.tasks.run)
+        self.hub = Hub(self.engine, hooks, Limits(config), self.tasks.run)
         self.presence = Presence(self.hub, config.presence, loop)
         self._admission = Admission(config)
         self._access = self._new_access()
@@ -115,7 +115,7 @@ class Running:
         config = self._config
         return Router(
             self.hub,
-            Channels(self.hub, max_per_client=config.max_channels_per_client),
+            Channels(self.hub),
             Commands(self.hub, self.presence, self._access, self._commands),
             rejects_plain_text=config.plain_text == "reject",
         )
@@ -148,6 +148,10 @@ class Running:
             max_send_buffer=config.max_send_buffer,
             slow_reader=config.slow_reader,
             max_channels_per_client=config.max_channels_per_client,
+            max_channels=config.max_channels,
+            max_channel_name_bytes=config.max_channel_name_bytes,
+            max_json_depth=config.max_json_depth,
+            max_errors=config.max_errors,
             handshake_timeout=config.handshake_timeout,
             ping_interval=config.effective_ping_interval,
             ping_timeout=config.ping_timeout,
@@ -173,6 +177,7 @@ class Running:
         self._config = config
         self._tick_s = _tick_s(config)
         self.engine.configure(**self._engine_settings(config))
+        self.hub.limits.configure(config)
         self.presence.configure(config.presence)
         self._admission = Admission(config)
         self._access = self._new_access()
@@ -397,7 +402,7 @@ class Running:
         client.close_code = code
         client.close_reason = reason
         self.presence.leave(client)
-        if side == "server" and (limit := LIMITS.get((code, reason))):
+        if side == "server" and (limit := BY_CLOSE.get((code, reason))):
             log_limit(limit, client_id=client.id, peer=client.remote_address)
         if log.wants_info:
             seconds = int(time.time()) - client.connected_at

@@ -77,6 +77,16 @@ impl Topics {
         id.map(|topic| topic.subscribers.as_slice()).unwrap_or_default()
     }
 
+    /// How many topics have a subscriber.
+    pub fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Whether `name` has a subscriber.
+    pub fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// Every topic with the number of its subscribers.
     pub fn iter(&self) -> impl Iterator<Item = (&str, usize)> {
         self.topics.iter().map(|(_, topic)| (&*topic.name, topic.subscribers.len()))

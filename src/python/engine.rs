@@ -248,6 +248,15 @@ impl Engine {
         self.shard.topics_of(Handle::from_bits(handle)).collect()
     }
 
+    #[getter]
+    fn topic_total(&self) -> usize {
+        self.shard.topic_total()
+    }
+
+    fn has_topic(&self, topic: &str) -> bool {
+        self.shard.has_topic(topic)
+    }
+
     fn topic_count(&self, handle: u64) -> usize {
         self.shard.topic_count(Handle::from_bits(handle))
     }

@@ -7,6 +7,7 @@ mod buffer;
 mod engine;
 mod errors;
 mod frames;
+mod json;
 mod request;
 mod settings;
 
@@ -23,6 +24,8 @@ mod _core {
     use super::frames::{
         Close, Failed, FrameDecoder, Message, Ping, Pong, apply_mask, encode_frame,
     };
+    #[pymodule_export]
+    use super::json::is_deeper;
     #[pymodule_export]
     use super::request::Request;
 

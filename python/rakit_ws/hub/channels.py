@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Channels:
     """Subscriptions, within the bounds that clients have."""
 
-    def __init__(self, hub: Hub, *, max_per_client: int) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._max_per_client = max_per_client
+        self._limits = hub.limits
 
     def subscribe(self, client: Client, channel: str) -> None:
         """
@@ -28,15 +28,34 @@ class Channels:
 
         """
         wire.check_channel(channel)
+        self._check_length(client, channel)
         engine = self._hub.engine
-        is_full = engine.topic_count(client.handle) >= self._max_per_client
-        if is_full and not engine.hears(client.handle, channel):
-            raise wire.NotUnderstoodError(
-                ErrorCode.TOO_MANY_CHANNELS, f"at most {self._max_per_client} channels a client"
-            )
-        engine.subscribe(client.handle, channel)
+        if not engine.hears(client.handle, channel):
+            self._check_room(client, channel)
+            engine.subscribe(client.handle, channel)
 
     def unsubscribe(self, client: Client, channel: str) -> None:
         """Let `client` no longer hear `channel`. If it did not, that is a success too."""
         wire.check_channel(channel)
         self._hub.engine.unsubscribe(client.handle, channel)
+
+    def _check_length(self, client: Client, channel: str) -> None:
+        most = self._limits.max_channel_name_bytes
+        if len(channel.encode()) > most:
+            self._hub.meet_limit("max_channel_name_bytes", client)
+            raise wire.bad_request(f"the name of a channel has at most {most} bytes here")
+
+    def _check_room(self, client: Client, channel: str) -> None:
+        engine, limits = self._hub.engine, self._limits
+        if engine.topic_count(client.handle) >= limits.max_channels_per_client:
+            self._hub.meet_limit("max_channels_per_client", client)
+            raise wire.NotUnderstoodError(
+                ErrorCode.TOO_MANY_CHANNELS,
+                f"at most {limits.max_channels_per_client} channels a client",
+            )
+        is_full = 0 < limits.max_channels <= engine.topic_total
+        if is_full and not engine.has_topic(channel):
+            self._hub.meet_limit("max_channels", client)
+            raise wire.NotUnderstoodError(
+                ErrorCode.TOO_MANY_CHANNELS, "there are too many channels already"
+            )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rakit_ws._core import Request
     from rakit_ws.hub.hub import Hub
+    from rakit_ws.limits import ErrorBudget
 
 GUEST = "Guest"
 
@@ -33,6 +34,7 @@ class Client:
         "close_code",
         "close_reason",
         "connected_at",
+        "error_budget",
         "handle",
         "has_token",
         "id",
@@ -68,6 +70,8 @@ class Client:
     """The status code that the connection ended with; None while it lives (RFC 6455 §7.1.5)."""
     close_reason: str
     """The reason that came with it."""
+    error_budget: ErrorBudget | None
+    """What it may still do wrong; None: it has done nothing wrong yet."""
     handle: int
     """Its name in the engine."""
     signature: bytes
@@ -90,6 +94,7 @@ class Client:
         self.may_command = False
         self.close_code = None
         self.close_reason = ""
+        self.error_budget = None
         self.mailbox = None
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from rakit_ws import wire
-from rakit_ws.codes import ErrorCode, Opcode
+from rakit_ws.codes import CloseCode, ErrorCode, Opcode
 from rakit_ws.hub.client import Client
 from rakit_ws.hub.showing import Showing
 from rakit_ws.log import log
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rakit_ws._core import Engine, Request
     from rakit_ws.hub.events import Hooks
+    from rakit_ws.limits import Limits
 
 ID_CHARS = 16
 
@@ -40,9 +41,11 @@ class Hub:
         self,
         engine: Engine,
         hooks: Hooks,
+        limits: Limits,
         run_later: Callable[[Awaitable[None]], object],
     ) -> None:
         self.engine = engine
+        self.limits = limits
         self.by_handle: dict[int, Client] = {}
         self.by_id: dict[str, Client] = {}
         self._hooks = hooks
@@ -110,10 +113,26 @@ class Hub:
             self.send(client, wire.ack(request_id, field, value))
 
     def answer_error(self, client: Client, request_id: bytes, code: ErrorCode, text: str) -> None:
-        """Queue an `error` for a client; `request_id` is b"" where it gave none."""
+        """
+        Queue an `error` for a client; `request_id` is b"" where it gave none.
+
+        A client that was answered with too many (`max_errors`) is closed behind it, and gets no
+        more. Those that are not its own fault do not count.
+        """
+        if client.error_budget is not None and client.error_budget.is_overdrawn:
+            return
         self._errors_answered += 1
         log.debug("error answered", id=client.id, code=code, message=text)
         self.send(client, wire.error(request_id, code, text))
+        if code is not ErrorCode.INTERNAL:
+            client.error_budget = self.limits.take_error(client.error_budget)
+            if client.error_budget.is_overdrawn:
+                self.meet_limit("max_errors", client)
+                self.engine.close(client.handle, CloseCode.POLICY, "too many errors")
+
+    def meet_limit(self, option: str, client: Client) -> None:
+        """Count, and say in the log, that `client` wanted more than `option` allows."""
+        self.limits.meet(option, client_id=client.id, peer=client.remote_address)
 
     def _publish_and_show(self, channel: str, payload: bytes) -> int:
         clients = map(self.by_handle.get, self.engine.subscribers(channel))
@@ -136,6 +155,7 @@ class Hub:
         return {
             "errors_answered": self._errors_answered,
             "deliveries_not_shown": self._showing.missed,
+            **self.limits.counters,
         }
 
     @property

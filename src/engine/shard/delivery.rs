@@ -104,6 +104,16 @@ impl<B: MessageBuffer> Shard<B> {
         self.memberships(handle).map_or(0, <[Membership]>::len)
     }
 
+    /// How many topics have a subscriber.
+    pub fn topic_total(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Whether a topic has a subscriber.
+    pub fn has_topic(&self, topic: &str) -> bool {
+        self.topics.contains(topic)
+    }
+
     /// Every topic that has a subscriber, with the number of them.
     pub fn topics(&self) -> impl Iterator<Item = (&str, usize)> {
         self.topics.iter()
