@@ -13,7 +13,7 @@ from application import app
 from conftest import quiet_server, until
 from rakit_ws import ConfigError, Server, UsageError
 from rakit_ws.config import Config, options
-from raw_client import RawClient, close, text, within
+from raw_client import CONTINUATION, PONG, TEXT, RawClient, close, frame, text, within
 
 START = """
 port = 0
@@ -54,6 +54,38 @@ async def test_limits_of_the_engine_hold_for_those_who_are_there(reloadable, con
     reloadable.reload("max_buffer_size = 100")
     await client.send(text("a" * 101))
     assert (await client.receive_close())[0] == 1009
+
+
+@pytest.mark.parametrize(
+    ("setting", "sent", "code"),
+    [
+        ("max_fragments = 1", frame(TEXT, "x", fin=False) + frame(CONTINUATION), 1008),
+        ("max_control_frames_per_second = 1", frame(PONG) * 2, 1008),
+        ("rate_limit = 0.001\nrate_burst = 1", frame(TEXT, "x") * 3, 1008),
+        ("max_errors = 1", frame(TEXT) * 2, 1008),
+    ],
+    ids=["fragments", "control frames", "messages", "errors"],
+)
+async def test_other_limits_hold_for_those_who_are_there_too(
+    reloadable, connect, setting, sent, code
+):
+    reloadable.reload("max_errors = 0")
+    client = await connect(reloadable.server)
+    await client.send(frame(TEXT))
+    assert (await client.receive())["type"] == "error"
+    reloadable.reload(setting)
+    await client.send(sent)
+    assert (await client.receive_until_close())[1] == code
+
+
+async def test_limits_of_channels_and_json_hold_for_those_who_are_there(reloadable, connect):
+    client = await connect(reloadable.server)
+    await client.ask({"event": "subscribe", "channel": "c"})
+    reloadable.reload("max_channels = 1\nmax_json_depth = 2")
+    answer = await client.ask({"event": "subscribe", "channel": "d"})
+    assert answer["code"] == "too_many_channels"
+    await client.send(text({"message": [[1]]}))
+    assert (await client.receive())["code"] == "bad_request"
 
 
 async def test_times_of_the_engine_hold_for_those_who_are_there(reloadable, connect):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -79,6 +80,7 @@ class ErrorBudget:
     def take(self, most: int, now_s: float) -> None:
         """Take one out, of what time has put back; `most` 0 is no limit."""
         if most == 0:
+            self._left = math.inf  # should there be a limit later, it begins full
             return
         self._left = min(most, self._left + (now_s - self._at_s) * most / _MINUTE_S) - 1
         self._at_s = now_s

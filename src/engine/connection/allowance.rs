@@ -40,6 +40,17 @@ impl Allowance {
         }
     }
 
+    /// Begin anew where another rate holds from now on.
+    pub fn renew(&mut self, before: &Settings, settings: &Settings, now: Millis) {
+        if before.control_rate != settings.control_rate {
+            self.control = Bucket::full(settings.control_rate, now);
+        }
+        if before.message_rate != settings.message_rate {
+            self.messages = Bucket::full(settings.message_rate, now);
+            self.refusals = Bucket::full(settings.message_rate, now);
+        }
+    }
+
     /// Whether the peer may send this Ping or Pong.
     pub fn take_control(&mut self, settings: &Settings, now: Millis) -> bool {
         self.control.take(settings.control_rate, now)

@@ -268,6 +268,11 @@ impl<B: MessageBuffer> Connection<B> {
         self.last_received = self.last_received.max(since);
     }
 
+    /// Other settings hold from now on.
+    pub fn reconfigure(&mut self, before: &Settings, settings: &Settings, now: Millis) {
+        self.allowance.renew(before, settings, now);
+    }
+
     fn is_paused(&self) -> bool {
         self.paused_at.is_some()
     }

@@ -28,6 +28,9 @@ impl<B: MessageBuffer> Shard<B> {
         if (before.max_connections_per_ip == 0) != (settings.max_connections_per_ip == 0) {
             self.count_addresses();
         }
+        for (_, connection) in &mut self.connections {
+            connection.reconfigure(&before, &self.settings, self.now);
+        }
         let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot_number(slot)).collect();
         for slot in slots {
             self.arm(slot);
