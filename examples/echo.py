@@ -14,6 +14,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9001)
     parser.add_argument("--log-level", default="warning")
+    parser.add_argument("--no-compression", action="store_true")
     arguments = parser.parse_args()
     server = Server(
         host=arguments.host,
@@ -21,6 +22,7 @@ def main() -> int:
         log_level=arguments.log_level,
         welcome=False,
         presence={"enabled": False},
+        compression={"enabled": not arguments.no_compression},
         # The conformance suite sends 16 MiB in one message.
         max_buffer_size=16 * 1024 * 1024,
         max_send_buffer=32 * 1024 * 1024,

@@ -319,10 +319,10 @@ fn what_was_inflated_is_counted() {
     let mut peer = Peer::new(plain_agreement(false), 1000);
     let compressed = deflated(&[b'a'; 500]);
     peer.receive(&[frame(0x81, b"plain"), frame(0xC1, &compressed), frame(0xC1, HELLO)].concat());
-    let inflated = peer.decoder.take_inflated();
+    let inflated = peer.decoder.take_inflated().unwrap();
     assert_eq!((inflated.messages, inflated.bytes), (2, 505));
     assert_eq!(inflated.compressed_bytes, (compressed.len() + HELLO.len()) as u64);
-    assert_eq!(peer.decoder.take_inflated().messages, 0);
+    assert_eq!(peer.decoder.take_inflated().unwrap().messages, 0);
 }
 
 // ---- properties -------------------------------------------------------------------------------

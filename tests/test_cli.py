@@ -15,7 +15,7 @@ import msgspec.toml
 import pytest
 
 from rakit_ws.cli import main
-from rakit_ws.config import Config, options, value_of
+from rakit_ws.config import Compression, Config, options, value_of
 from rakit_ws.options import literal
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("RAKIT_WS_")}
@@ -111,8 +111,22 @@ def test_check_prints_the_defaults_as_toml(capsys):
     assert "#" not in out
     printed = msgspec.toml.decode(out)
     presence = printed.pop("presence")
+    compression = printed.pop("compression")
     assert Config(**printed) == Config()
     assert presence["fields"] == ["name", "email"]
+    assert Compression(**compression) == Compression()
+
+
+@pytest.mark.parametrize(
+    ("flag", "shown"),
+    [("--compression", "enabled = true  # --compression"), ("--no-compression", "enabled = false")],
+)
+def test_compression_is_a_flag_over_the_file(capsys, directory, flag, shown):
+    (directory / "rakit_ws.toml").write_text("[compression]\nenabled = true\nlevel = 3\n")
+    assert main(["check", flag]) == 0
+    table = capsys.readouterr().out.partition("[compression]\n")[2]
+    assert table.startswith(shown)
+    assert "level = 3  # rakit_ws.toml" in table
 
 
 def test_check_names_the_source_of_every_value_that_was_set(capsys, directory, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 
 from rakit_ws import layers
 from rakit_ws.config import (
+    Compression,
     Config,
     Presence,
     options,
@@ -62,6 +63,17 @@ def test_defaults_are_those_of_the_protocol():
         max_bytes_per_second=8 * 1024 * 1024,
         fields=("name", "email"),
     )
+    assert config.compression == Compression(
+        enabled=False,
+        minimum_size=256,
+        level=1,
+        server_context_takeover=False,
+        client_context_takeover=False,
+        server_window_bits=15,
+        client_window_bits=15,
+        memory_level=8,
+    )
+    assert not config.compresses
 
 
 def test_the_keys_of_the_framework_keep_their_names():
@@ -428,7 +440,7 @@ def test_the_operator_token_is_never_shown():
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"supported_extensions": ["permessage-deflate"]}, "permessage-deflate does not exist"),
+        ({"supported_extensions": ["permessage-deflat"]}, "permessage-deflat does not exist"),
         ({"extensions_required": True}, "extensions_required without"),
         ({"protocol_required": True}, "protocol_required without"),
         ({"max_send_buffer": 65_536}, "max_send_buffer is below max_buffer_size"),

@@ -32,6 +32,11 @@ from rakit_ws.errors import UsageError
         ({"max_control_frames_per_s": 1.5}, "max_control_frames_per_s must be a whole number"),
         ({"max_fragments": 1 << 32}, "max_fragments must be a whole number"),
         ({"report_idle": 1}, "report_idle must be True or False"),
+        ({"compression_level": 0}, "compression_level must be 1 to 9"),
+        ({"compression_memory_level": 10}, "compression_memory_level must be 1 to 9"),
+        ({"server_window_bits": 8}, "server_window_bits must be 9 to 15"),
+        ({"client_window_bits": 16}, "client_window_bits must be 9 to 15"),
+        ({"compression": None}, "compression must be True or False"),
     ],
 )
 def test_setting_that_cannot_be_is_a_usage_error_that_names_it(call, setting, complaint):
@@ -54,6 +59,8 @@ def test_setting_that_cannot_be_is_a_usage_error_that_names_it(call, setting, co
         {"message_rate": (1e6, (1 << 32) - 1)},
         {"max_control_frames_per_s": 0},
         {"max_fragments": 0, "max_head_bytes": 0},
+        {"compression": True, "compression_minimum_size": 0, "compression_level": 9},
+        {"server_window_bits": 9, "client_window_bits": 15, "server_context_takeover": True},
     ],
 )
 def test_settings_may_be_given_alone_and_at_their_bounds(setting):

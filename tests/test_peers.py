@@ -23,6 +23,19 @@ import websockets
 from conftest import until
 from raw_client import TIMEOUT_S, within
 
+# Each of the peers offers compression if the server would have it.
+COMPRESSION = {
+    "plain": {},
+    "compressed": {"enabled": True, "minimum_size": 0},
+    "in context": {
+        "enabled": True,
+        "minimum_size": 0,
+        "server_context_takeover": True,
+        "client_context_takeover": True,
+        "client_window_bits": 12,
+    },
+}
+
 NODE_CLIENT = Path(__file__).parent / "peers" / "ws_client.js"
 MEGABYTE = 1_000_000
 
@@ -265,8 +278,9 @@ async def end_of(peer):
     return ended.value.code, ended.value.reason
 
 
-async def test_chat(serve, meet):
-    server = await serve(presence={"interval": 0.01})
+@pytest.mark.parametrize("compression", COMPRESSION)
+async def test_chat(serve, meet, compression):
+    server = await serve(presence={"interval": 0.01}, compression=COMPRESSION[compression])
     one = await meet(server)
     presence = await received(one)
     assert [user["id"] for user in presence["users"]] == [one.id]
@@ -308,7 +322,9 @@ async def test_chat(serve, meet):
     assert [user["id"] for user in presence["users"]] == [two.id]
 
 
-async def test_messages_of_a_megabyte(server, meet):
+@pytest.mark.parametrize("compression", COMPRESSION)
+async def test_messages_of_a_megabyte(serve, meet, compression):
+    server = await serve(compression=COMPRESSION[compression])
     one, two = await meet(server), await meet(server)
     for content in ["x" * MEGABYTE, "é😀" * (MEGABYTE // 6)]:
         private = {"to": two.id, "message": content}
@@ -317,6 +333,12 @@ async def test_messages_of_a_megabyte(server, meet):
         await within(two.send(json.dumps({"message": content}, ensure_ascii=False)))
         assert (await received(one))["message"] == content
         assert (await received(two))["message"] == content
+    if server.counters["compression_agreed"]:
+        # Of a megabyte of the same little remains.
+        assert server.counters["messages_inflated"] == 4
+        assert server.counters["bytes_sent"] < MEGABYTE / 10
+    else:
+        assert compression == "plain" or isinstance(one, WebsocketClientPeer)
 
 
 async def test_pings_of_the_peer_are_answered(server, meet):

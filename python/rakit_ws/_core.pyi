@@ -226,6 +226,10 @@ class Request:
         """The names of the extensions that the client offers."""
 
     @property
+    def agreed_extensions(self) -> list[str]:
+        """What the answer will name, with parameters, if the request is accepted."""
+
+    @property
     def peer(self) -> str:
         """`address:port`, `[address]:port` for IPv6, `unix:` for a Unix socket."""
 
@@ -248,6 +252,19 @@ class EngineSettings(TypedDict, total=False):
     max_send_buffer: int
     slow_reader: str
     """`close` or `drop`."""
+    compression: bool
+    """Whether an offer of permessage-deflate is accepted; what follows is about that."""
+    compression_minimum_size: int
+    compression_level: int
+    """1 to 9."""
+    compression_memory_level: int
+    """1 to 9."""
+    server_context_takeover: bool
+    client_context_takeover: bool
+    server_window_bits: int
+    """9 to 15."""
+    client_window_bits: int
+    """9 to 15."""
     max_connections: int
     max_connections_per_ip: int
     max_undecided_handshakes: int

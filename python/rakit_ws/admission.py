@@ -7,7 +7,6 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rakit_ws.config import EXTENSIONS
 from rakit_ws.errors import Refused
 from rakit_ws.options import is_address, is_origin
 
@@ -76,7 +75,6 @@ class Admission:
             origin for text in config.allowed_origins if (origin := Origin.parse(text))
         ]
         self._allows_null = "null" in config.allowed_origins
-        self._extensions = EXTENSIONS.intersection(config.supported_extensions)
 
     def check(self, request: Request) -> str | None:
         """
@@ -94,7 +92,7 @@ class Admission:
             raise Refused(400, "this host is not served here")
         if config.origin_required or config.allowed_origins:
             self._check_origin(request.header("origin"))
-        if config.extensions_required and self._extensions.isdisjoint(request.extensions):
+        if config.extensions_required and not request.agreed_extensions:
             raise Refused(400, "no common extension")
         return self._subprotocol(request)
 

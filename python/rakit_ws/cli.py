@@ -72,6 +72,14 @@ LogLevelFlag = Annotated[
         help="debug, info, warning or error.",
     ),
 ]
+CompressionFlag = Annotated[
+    bool | None,
+    typer.Option(
+        "--compression/--no-compression",
+        show_default=False,
+        help="permessage-deflate, for clients that offer it.",
+    ),
+]
 
 commands = typer.Typer(
     help="The WebSocket server of the Rakit framework.",
@@ -114,12 +122,13 @@ def run(
     config: FileFlag = None,
     app: AppFlag = None,
     log_level: LogLevelFlag = None,
+    compression: CompressionFlag = None,
 ) -> int:
     """Run the server until SIGINT or SIGTERM."""
     from rakit_ws.server import Server  # here, so that `check` and `version` stay light
 
     server = _app(app) if app else Server()
-    flags = {"host": host, "port": port, "log_level": log_level}
+    flags = _flags(host, port, log_level, compression=compression)
 
     def source() -> Config:
         return _effective(server.settings, config, flags).config
@@ -151,10 +160,11 @@ def check(
     config: FileFlag = None,
     app: AppFlag = None,
     log_level: LogLevelFlag = None,
+    compression: CompressionFlag = None,
 ) -> None:
     """Validate the configuration; print what is in force, and who set it."""
     settings = _app(app).settings if app else {}
-    flags = {"host": host, "port": port, "log_level": log_level}
+    flags = _flags(host, port, log_level, compression=compression)
     effective = _effective(settings, config, flags)
     if sys.stdout.isatty():
         _print_table(effective)
@@ -173,6 +183,14 @@ def version() -> None:
 
 def _version() -> str:
     return distribution_version("rakit-ws")
+
+
+def _flags(
+    host: str | None, port: str | None, log_level: str | None, *, compression: bool | None
+) -> dict[str, str | None]:
+    """Give the flags as texts by the key that each sets; None where it was not given."""
+    enabled = None if compression is None else literal(compression)
+    return {"host": host, "port": port, "log_level": log_level, "compression.enabled": enabled}
 
 
 def _effective(

@@ -92,6 +92,12 @@ counters! {
     message_bytes_received,
     /// Messages refused because they passed `message_rate`.
     messages_refused,
+    /// Of the whole messages, those that came compressed.
+    messages_inflated,
+    /// Bytes of compressed payload received.
+    bytes_before_inflating,
+    /// Bytes that those became.
+    bytes_after_inflating,
     /// Messages queued, one for each recipient; not what the engine says by itself.
     messages_sent,
     /// Messages not queued because `max_send_buffer` waited, one for each recipient; only where
@@ -99,10 +105,32 @@ counters! {
     messages_dropped,
     /// Payload bytes of those.
     message_bytes_dropped,
+    /// Times that a message was compressed, once for all recipients with the same setting.
+    messages_deflated,
+    /// Payload bytes of those.
+    bytes_before_deflating,
+    /// Bytes that those became; the same again where they were not worth it.
+    bytes_after_deflating,
+    /// Of the messages queued, those that go out compressed.
+    messages_sent_compressed,
+    /// Bytes that those have less than they would have had.
+    bytes_saved,
+    /// Handshakes that agreed on compression.
+    compression_agreed,
+    /// Handshakes that offered compression, but in no way that can be accepted.
+    compression_declined,
     /// Bytes written to sockets.
     bytes_sent,
     /// Pings sent.
     pings_sent,
     /// Times that accepting paused because descriptors or memory ran out.
     accept_pauses,
+}
+
+impl Counters {
+    /// A message of `len` bytes was queued as `compressed` ones.
+    pub(super) fn note_compressed_sent(&mut self, len: usize, compressed: usize) {
+        self.messages_sent_compressed += 1;
+        self.bytes_saved += len.saturating_sub(compressed) as u64;
+    }
 }

@@ -4,6 +4,7 @@
 //! beside itself: [`Shard::poll`] says what happened, the caller queues its answers, and
 //! [`Shard::flush`] sends what is queued, one write for each connection.
 
+mod compression;
 mod connection;
 mod counters;
 mod full;
@@ -23,6 +24,6 @@ pub use handle::Handle;
 pub use listener::{Address, ListenError, Listener};
 pub use outbox::{Outgoing, SHARE_FROM_BYTES};
 pub use rate::Rate;
-pub use settings::{Settings, SlowReader};
+pub use settings::{Compression, Settings, SlowReader};
 pub use shard::{Event, Shard};
 pub use timers::Millis;

@@ -39,12 +39,17 @@ pub enum Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copy(bytes) => bytes,
+            Self::Share(bytes) => bytes,
+        }
+    }
+
     /// Its length in bytes.
     pub fn len(&self) -> usize {
-        match self {
-            Self::Copy(bytes) => bytes.len(),
-            Self::Share(bytes) => bytes.len(),
-        }
+        self.bytes().len()
     }
 
     /// Whether it has none.

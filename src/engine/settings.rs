@@ -1,6 +1,7 @@
 //! What bounds a shard. Every limit is explained, with its cost, in docs/options.md.
 
 use crate::protocol::Limits;
+use crate::protocol::deflate::Policy;
 
 use super::rate::Rate;
 use super::timers::Millis;
@@ -13,6 +14,34 @@ pub enum SlowReader {
     /// Messages are not queued for it, and are counted, until its queue is below the bound again.
     /// Control frames are: a Close, a Ping and a Pong always fit.
     Drop,
+}
+
+/// What is agreed on with clients that offer permessage-deflate, and how messages are compressed
+/// then. What it costs is in docs/compression.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    /// Whether an offer is accepted.
+    pub enabled: bool,
+    /// What is agreed on.
+    pub policy: Policy,
+    /// Messages below so many bytes go out as they are.
+    pub minimum_size: usize,
+    /// From 1, fast, to 9, small.
+    pub level: u8,
+    /// Size of the compressor's tables, 1 to 9.
+    pub memory_level: u8,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            policy: Policy::default(),
+            minimum_size: 256,
+            level: 1,
+            memory_level: 8,
+        }
+    }
 }
 
 /// The settings of a shard. A time of 0 means never, except where it says otherwise.
@@ -34,6 +63,8 @@ pub struct Settings {
     pub max_send_buffer: usize,
     /// What becomes of a client for which so much waits.
     pub slow_reader: SlowReader,
+    /// Compression, for clients that offer it.
+    pub compression: Compression,
     /// Connections of every kind; one more is answered 503.
     pub max_connections: usize,
     /// Connections from one IPv4 address or one IPv6 /64; one more is answered 503, and further
@@ -62,6 +93,7 @@ impl Default for Settings {
             message_rate: Rate::UNLIMITED,
             max_send_buffer: 1 << 20,
             slow_reader: SlowReader::Close,
+            compression: Compression::default(),
             max_connections: 10_000,
             max_connections_per_ip: 0,
             max_undecided_handshakes: 1024,

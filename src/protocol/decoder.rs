@@ -144,9 +144,9 @@ impl<B: MessageBuffer> Decoder<B> {
         self.frames
     }
 
-    /// What was inflated since the last call.
-    pub fn take_inflated(&mut self) -> Inflated {
-        self.inflation.as_mut().map_or_else(Inflated::default, |it| it.take_inflated())
+    /// What was inflated since the last call; `None` where compression was not agreed on.
+    pub fn take_inflated(&mut self) -> Option<Inflated> {
+        self.inflation.as_mut().map(|inflation| inflation.take_inflated())
     }
 
     /// Bytes held for the message under way.
@@ -188,7 +188,9 @@ impl<B: MessageBuffer> Decoder<B> {
     pub fn end(&mut self) {
         self.state = State::Done;
         self.assembler = Assembler::default();
-        self.inflation = None;
+        if let Some(inflation) = &mut self.inflation {
+            inflation.end();
+        }
     }
 
     /// Whether the message under way is compressed.

@@ -16,6 +16,12 @@ pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Append a whole compressed message as one unmasked frame to `out` (RFC 7692 §6.1).
+pub fn append_compressed(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    Header::compressed(opcode, payload.len() as u64).encode(out);
+    out.extend_from_slice(payload);
+}
+
 /// A frame with everything chosen: a fragment, or masked as a client must send it (§5.3).
 pub fn any_frame(fin: bool, opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(MAX_HEADER_BYTES + payload.len());
@@ -44,6 +50,9 @@ mod tests {
         );
         assert_eq!(any_frame(false, Opcode::Text, None, b"Hel"), b"\x01\x03Hel");
         assert_eq!(any_frame(true, Opcode::Continuation, None, b"lo"), b"\x80\x02lo");
+        let mut compressed = Vec::new();
+        append_compressed(&mut compressed, Opcode::Text, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+        assert_eq!(compressed, b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00", "RFC 7692 7.2.3.1");
         assert_eq!(frame(Opcode::Ping, b"Hello"), b"\x89\x05Hello");
         assert_eq!(frame(Opcode::Binary, &[0; 256])[..4], [0x82, 0x7E, 0x01, 0x00]);
         assert_eq!(

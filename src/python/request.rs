@@ -53,6 +53,11 @@ impl Request {
     }
 
     #[getter]
+    fn agreed_extensions(&self) -> Vec<String> {
+        self.request.agreement().iter().map(ToString::to_string).collect()
+    }
+
+    #[getter]
     fn peer(&self) -> String {
         self.peer.to_string()
     }

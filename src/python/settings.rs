@@ -33,6 +33,24 @@ fn set(settings: &mut Settings, name: &str, value: &Bound<'_, PyAny>) -> PyResul
         "message_rate" => settings.message_rate = rate(name, value)?,
         "max_send_buffer" => settings.max_send_buffer = number(name, value)?,
         "slow_reader" => settings.slow_reader = slow_reader(name, value)?,
+        "compression" => settings.compression.enabled = flag(name, value)?,
+        "compression_minimum_size" => settings.compression.minimum_size = number(name, value)?,
+        "compression_level" => settings.compression.level = between(name, value, 1, 9)?,
+        "compression_memory_level" => {
+            settings.compression.memory_level = between(name, value, 1, 9)?;
+        }
+        "server_context_takeover" => {
+            settings.compression.policy.server_context_takeover = flag(name, value)?;
+        }
+        "client_context_takeover" => {
+            settings.compression.policy.client_context_takeover = flag(name, value)?;
+        }
+        "server_window_bits" => {
+            settings.compression.policy.server_window_bits = between(name, value, 9, 15)?;
+        }
+        "client_window_bits" => {
+            settings.compression.policy.client_window_bits = between(name, value, 9, 15)?;
+        }
         "max_connections" => settings.max_connections = number(name, value)?,
         "max_connections_per_ip" => settings.max_connections_per_ip = number(name, value)?,
         "max_undecided_handshakes" => settings.max_undecided_handshakes = number(name, value)?,
@@ -49,6 +67,11 @@ fn set(settings: &mut Settings, name: &str, value: &Bound<'_, PyAny>) -> PyResul
 /// A whole number that its field can hold.
 fn number<'py, N: FromPyObjectOwned<'py>>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<N> {
     value.extract().map_err(|_| wrong(name, value, "a whole number, not below 0 nor too large"))
+}
+
+fn between(name: &str, value: &Bound<'_, PyAny>, least: u8, most: u8) -> PyResult<u8> {
+    let number = value.extract().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| wrong(name, value, &format!("{least} to {most}")))
 }
 
 fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {

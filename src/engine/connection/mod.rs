@@ -4,9 +4,11 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::protocol::deflate::{Agreement, InflaterPool, Inflation};
 use crate::protocol::handshake::RequestReader;
 use crate::protocol::{CloseCode, Decoder, MessageBuffer, Opcode, Role, close, encoder};
 
+use super::compression::Sending;
 use super::full::Full;
 use super::handle::Handle;
 use super::listener::Address;
@@ -67,6 +69,8 @@ pub struct Requesting {
 /// A handshake that waits for the caller.
 pub struct Undecided {
     key: Box<[u8]>,
+    /// What its offers of compression come to.
+    agreement: Option<Agreement>,
     /// Bytes that came behind the request.
     early: Vec<u8>,
     /// When the caller was asked.
@@ -134,6 +138,8 @@ pub struct Connection<B> {
     has_backlog: bool,
     /// What waits to be sent.
     pub outbox: Outbox,
+    /// How messages go into it.
+    sending: Sending,
     /// What it hears.
     pub memberships: Vec<Membership>,
     /// Its address, for the limit on those.
@@ -173,6 +179,7 @@ impl<B: MessageBuffer> Connection<B> {
             tail: Vec::new(),
             has_backlog: false,
             outbox: Outbox::default(),
+            sending: Sending::Plain,
             memberships: Vec::new(),
             interest: Interest::READ,
             dirty: false,
@@ -283,12 +290,14 @@ impl<B: MessageBuffer> Connection<B> {
         self.outbox.push_message(Opcode::Ping, &[]);
     }
 
-    /// Answer the handshake with 101. Payloads that were queued meanwhile follow `first`.
+    /// Answer the handshake with 101, and keep to its agreement on compression. Payloads that were
+    /// queued meanwhile follow `first`, all as they are.
     pub fn accept(
         &mut self,
         mut response: Vec<u8>,
         first: Option<&[u8]>,
         settings: &Settings,
+        inflaters: &InflaterPool,
         now: Millis,
     ) {
         let opened = State::Open(Decoder::new(Role::Server));
@@ -296,6 +305,11 @@ impl<B: MessageBuffer> Connection<B> {
             self.has_backlog = !undecided.early.is_empty();
             self.tail = undecided.early;
             self.allowance.excuse(settings, undecided.asked_at, now);
+            if let Some(agreement) = undecided.agreement {
+                let inflation = Inflation::new(agreement, inflaters);
+                self.state = State::Open(Decoder::with_inflation(Role::Server, inflation));
+                self.sending = Sending::by(agreement);
+            }
         }
         if let Some(payload) = first {
             encoder::append_frame(&mut response, Opcode::Text, payload);
@@ -304,10 +318,24 @@ impl<B: MessageBuffer> Connection<B> {
         (self.last_received, self.last_ping) = (now, now);
     }
 
+    /// Where messages wait, and how they get there.
+    pub fn way_out(&mut self) -> (&mut Outbox, &mut Sending) {
+        (&mut self.outbox, &mut self.sending)
+    }
+
     /// The handshake's key, while it is undecided.
     pub fn undecided_key(&self) -> Option<&[u8]> {
+        self.undecided().map(|undecided| &*undecided.key)
+    }
+
+    /// What the handshake's offers of compression come to, while it is undecided.
+    pub fn undecided_agreement(&self) -> Option<Agreement> {
+        self.undecided().and_then(|undecided| undecided.agreement)
+    }
+
+    fn undecided(&self) -> Option<&Undecided> {
         match &self.state {
-            State::Deciding(undecided) => Some(&undecided.key),
+            State::Deciding(undecided) => Some(undecided),
             State::Requesting(_)
             | State::Open(_)
             | State::Closing { .. }

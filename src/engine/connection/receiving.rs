@@ -6,8 +6,9 @@ use crate::engine::settings::Settings;
 use crate::engine::shard::Event;
 use crate::engine::timers::Millis;
 use crate::protocol::decoder::Event as Decoded;
+use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::handshake::{Progress, response};
-use crate::protocol::{Failure, Kind, MessageBuffer, Opcode, Payload};
+use crate::protocol::{Failure, Kind, MessageBuffer, Opcode, Payload, Request};
 
 use super::allowance::Verdict;
 use super::transport::Received;
@@ -22,6 +23,9 @@ const SMALL_READ_BYTES: usize = 32 * 1024;
 
 /// Messages of one peer in one turn; the next one is its neighbours'.
 const MAX_MESSAGES: usize = 256;
+
+/// What the messages of one peer may inflate to in one turn, and the last of them may pass.
+const MAX_INFLATED_BYTES: u64 = 512 * 1024;
 
 /// Mean message size from which a peer counts as sending large ones.
 const LARGE_MESSAGE_BYTES: usize = 4096;
@@ -92,12 +96,14 @@ impl<B: MessageBuffer> Connection<B> {
         let peer = requesting.peer.clone();
         match result {
             Ok(Progress::Incomplete) => {}
-            Ok(Progress::Complete(request, taken)) => {
+            Ok(Progress::Complete(mut request, taken)) => {
                 turn.counters.requested += 1;
+                let agreement = agree(&mut request, turn.settings, turn.counters);
                 let early = piece.get(taken..).unwrap_or_default().to_vec();
                 let key = request.key().into();
                 let asked_at = turn.now;
-                self.state = State::Deciding(Box::new(Undecided { key, early, asked_at }));
+                self.state =
+                    State::Deciding(Box::new(Undecided { key, agreement, early, asked_at }));
                 emit(Event::Requested { handle: self.handle, request, peer });
             }
             Err(refusal) => {
@@ -197,12 +203,19 @@ impl<B: MessageBuffer> Connection<B> {
         emit: &mut impl FnMut(Event<'_, B>),
     ) -> usize {
         let mut messages = 0;
+        let mut inflated = 0;
         while let State::Open(decoder) | State::Closing { awaiting: Some(decoder), .. } =
             &mut self.state
         {
             let frames = decoder.frames();
             let result = decoder.next(&mut input, &turn.settings.limits);
             turn.counters.frames_received += decoder.frames() - frames;
+            if let Some(more) = decoder.take_inflated() {
+                turn.counters.messages_inflated += more.messages;
+                turn.counters.bytes_before_inflating += more.compressed_bytes;
+                turn.counters.bytes_after_inflating += more.bytes;
+                inflated += more.bytes;
+            }
             match result {
                 Ok(None) => {
                     self.tail = input.to_vec();
@@ -210,7 +223,8 @@ impl<B: MessageBuffer> Connection<B> {
                 }
                 Ok(Some(event)) => {
                     messages += self.report(event, turn, emit);
-                    if messages == MAX_MESSAGES && !input.is_empty() {
+                    let is_much = messages == MAX_MESSAGES || inflated >= MAX_INFLATED_BYTES;
+                    if is_much && !input.is_empty() {
                         self.has_backlog = true;
                         self.tail = input.to_vec();
                         return messages;
@@ -326,4 +340,18 @@ impl<B: MessageBuffer> Connection<B> {
         let buffer = turn.buffer.get_mut(..SMALL_READ_BYTES).unwrap_or_default();
         if self.transport.discard(buffer) { Fate::Lives } else { Fate::Gone }
     }
+}
+
+/// What the request's offers of compression come to.
+fn agree(request: &mut Request, settings: &Settings, counters: &mut Counters) -> Option<Agreement> {
+    let compression = settings.compression;
+    if !compression.enabled || !request.offered_extensions().any(|name| name == deflate::NAME) {
+        return None;
+    }
+    request.negotiate(compression.policy);
+    match request.agreement() {
+        Some(_) => counters.compression_agreed += 1,
+        None => counters.compression_declined += 1,
+    }
+    request.agreement()
 }

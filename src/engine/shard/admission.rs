@@ -62,10 +62,12 @@ impl<B: MessageBuffer> Shard<B> {
         first: Option<&[u8]>,
     ) -> bool {
         let (settings, now) = (self.settings, self.now);
+        let inflaters = self.inflaters.clone();
         let Some(connection) = self.connection(handle) else { return false };
         let Some(key) = connection.undecided_key() else { return false };
-        let response = response::accept(key, subprotocol, headers);
-        connection.accept(response, first, &settings, now);
+        let agreement = connection.undecided_agreement();
+        let response = response::accept(key, subprotocol, agreement, headers);
+        connection.accept(response, first, &settings, &inflaters, now);
         if connection.has_backlog() {
             self.backlogs.push(handle);
             self.wake();

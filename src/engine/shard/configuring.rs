@@ -25,6 +25,9 @@ impl<B: MessageBuffer> Shard<B> {
         {
             self.excuse_silence();
         }
+        if before.compression != settings.compression {
+            self.compressor.configure(settings.compression);
+        }
         if (before.max_connections_per_ip == 0) != (settings.max_connections_per_ip == 0) {
             self.count_addresses();
         }

@@ -1,12 +1,11 @@
 //! How messages go out: to one client, to a topic, to everyone.
 
-use bytes::Bytes;
-
+use crate::engine::compression::Publication;
 use crate::engine::connection::Connection;
 use crate::engine::handle::Handle;
 use crate::engine::outbox::{Outgoing, SHARE_FROM_BYTES};
 use crate::engine::topics::Membership;
-use crate::protocol::{MessageBuffer, Opcode, encoder};
+use crate::protocol::{MessageBuffer, Opcode};
 
 use super::{Shard, Stage, slot_number};
 
@@ -17,13 +16,11 @@ impl<B: MessageBuffer> Shard<B> {
         if self.connection(handle).is_none_or(|connection| !connection.is_reachable()) {
             return false;
         }
-        self.enqueue(handle.slot(), payload.len(), |outbox| match payload {
-            Outgoing::Copy(bytes) => outbox.push_message(opcode, bytes),
-            Outgoing::Share(bytes) => outbox.push_shared_message(opcode, bytes),
-        })
+        self.enqueue_for_one(handle.slot(), opcode, payload)
     }
 
-    /// Queue a message for every subscriber of `topic`; framed once. Returns for how many.
+    /// Queue a message for every subscriber of `topic`; framed once, and compressed once for each
+    /// setting that their connections agreed on. Returns for how many.
     pub fn publish(&mut self, topic: &str, opcode: Opcode, payload: &[u8]) -> usize {
         match *self.topics.subscribers(topic) {
             [] => 0,
@@ -31,21 +28,22 @@ impl<B: MessageBuffer> Shard<B> {
             // (benches/load.py, mode channel: 1.35 -> 1.21 µs; with 1,000 subscribers it would
             // cost more, mode fanout: 0.51 -> 0.58 µs).
             [slot] if payload.len() < SHARE_FROM_BYTES => {
-                let len = payload.len();
-                usize::from(self.enqueue(slot, len, |outbox| outbox.push_message(opcode, payload)))
+                usize::from(self.enqueue_for_one(slot, opcode, Outgoing::Copy(payload)))
             }
             ref slots => {
                 // The list may change while slow readers are closed.
                 let slots = slots.to_vec();
-                let frame = Bytes::from(encoder::frame(opcode, payload));
-                let len = payload.len();
-                let mut queue = |slot| self.enqueue(slot, len, |o| o.push_shared(frame.clone()));
-                slots.into_iter().filter(|slot| queue(*slot)).count()
+                let mut publication = Publication::new(opcode, payload);
+                slots
+                    .into_iter()
+                    .filter(|slot| self.enqueue_shared(*slot, &mut publication))
+                    .count()
             }
         }
     }
 
-    /// Queue a message for every open connection; framed once. Returns for how many.
+    /// Queue a message for every open connection; framed and compressed once, as by
+    /// [`publish`](Self::publish). Returns for how many.
     pub fn broadcast(&mut self, opcode: Opcode, payload: &[u8]) -> usize {
         self.broadcast_from(0, usize::MAX, opcode, payload).0
     }
@@ -60,7 +58,7 @@ impl<B: MessageBuffer> Shard<B> {
         opcode: Opcode,
         payload: &[u8],
     ) -> (usize, Option<u32>) {
-        let frame = Bytes::from(encoder::frame(opcode, payload));
+        let mut publication = Publication::new(opcode, payload);
         let end = slot_number(self.connections.capacity());
         let mut count = 0;
         for slot in first..end {
@@ -71,8 +69,7 @@ impl<B: MessageBuffer> Shard<B> {
             if count == most {
                 return (count, Some(slot));
             }
-            let queued = self.enqueue(slot, payload.len(), |o| o.push_shared(frame.clone()));
-            count += usize::from(queued);
+            count += usize::from(self.enqueue_shared(slot, &mut publication));
         }
         (count, None)
     }
@@ -129,6 +126,18 @@ impl<B: MessageBuffer> Shard<B> {
     pub fn queued_bytes(&self, handle: Handle) -> usize {
         let connection = self.connections.get(handle.slot() as usize);
         connection.filter(|c| c.handle() == handle).map_or(0, |c| c.outbox.len())
+    }
+
+    fn enqueue_for_one(&mut self, slot: u32, opcode: Opcode, payload: Outgoing<'_>) -> bool {
+        self.enqueue(slot, payload.len(), |connection, compressor, counters| {
+            compressor.queue(connection.way_out(), opcode, payload, counters);
+        })
+    }
+
+    fn enqueue_shared(&mut self, slot: u32, publication: &mut Publication<'_>) -> bool {
+        self.enqueue(slot, publication.len(), |connection, compressor, counters| {
+            publication.queue(connection.way_out(), compressor, counters);
+        })
     }
 
     /// Send what waits, and watch for what is needed next.

@@ -7,8 +7,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use slab::Slab;
 
+use crate::protocol::deflate::InflaterPool;
 use crate::protocol::{Kind, MessageBuffer, Payload, Refusal, Request};
 
+use super::compression::Compressor;
 use super::connection::{Closed, Connection, Fate, READ_BUFFER_BYTES, State, Turn};
 use super::counters::Counters;
 use super::handle::Handle;
@@ -117,7 +119,8 @@ impl Work {
         Self {
             messages: counters.messages_received,
             frames: counters.frames_received,
-            bytes: counters.bytes_received,
+            // A few bytes may inflate to a thousand times as many.
+            bytes: counters.bytes_received + counters.bytes_after_inflating,
             requests: counters.requested,
         }
     }
@@ -194,6 +197,8 @@ pub struct Shard<B> {
     /// What has happened outside a poll and is to be reported by the next one.
     news: Vec<News>,
     buffer: Box<[u8]>,
+    compressor: Compressor,
+    inflaters: InflaterPool,
     counters: Counters,
     now: Millis,
 }
@@ -220,6 +225,8 @@ impl<B: MessageBuffer> Shard<B> {
             dirty: Vec::new(),
             news: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            compressor: Compressor::new(settings.compression),
+            inflaters: InflaterPool::default(),
             counters: Counters::default(),
             now,
         })

@@ -1,7 +1,8 @@
 //! Whether one more message may wait for a client, and what happens where it may not.
 
-use crate::engine::connection::State;
-use crate::engine::outbox::Outbox;
+use crate::engine::compression::Compressor;
+use crate::engine::connection::{Connection, State};
+use crate::engine::counters::Counters;
 use crate::engine::settings::SlowReader;
 use crate::protocol::{CloseCode, MessageBuffer, Refusal};
 
@@ -13,7 +14,7 @@ impl<B: MessageBuffer> Shard<B> {
         &mut self,
         slot: u32,
         len: usize,
-        push: impl FnOnce(&mut Outbox),
+        push: impl FnOnce(&mut Connection<B>, &mut Compressor, &mut Counters),
     ) -> bool {
         if !self.has_room(slot) {
             self.turn_away(slot, len);
@@ -23,7 +24,7 @@ impl<B: MessageBuffer> Shard<B> {
         if !connection.is_reachable() {
             return false;
         }
-        push(&mut connection.outbox);
+        push(connection, &mut self.compressor, &mut self.counters);
         self.counters.messages_sent += 1;
         self.touch(slot);
         true

@@ -113,6 +113,12 @@ impl Inflation {
         std::mem::take(&mut self.inflated)
     }
 
+    /// Nothing is held any more.
+    pub fn end(&mut self) {
+        self.under_way = None;
+        self.history = None;
+    }
+
     /// Whether the message under way is compressed.
     pub fn is_under_way(&self) -> bool {
         self.under_way.is_some()

@@ -5,7 +5,9 @@ use std::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::extensions::Offer;
 use super::{LARGEST_HEAD_BYTES, Refusal, extensions, is_token};
+use crate::protocol::deflate::{Agreement, Policy};
 
 /// Most header lines of a request. Browsers send about 15, behind proxies perhaps 30.
 const MAX_HEADERS: usize = 100;
@@ -77,6 +79,7 @@ pub struct Request {
     target: Range<u16>,
     headers: Box<[(Range<u16>, Range<u16>)]>,
     key: Range<u16>,
+    agreement: Option<Agreement>,
 }
 
 impl Request {
@@ -106,7 +109,8 @@ impl Request {
             .iter()
             .map(|line| (spans.of(line.name.as_bytes()), spans.of(line.value)))
             .collect();
-        let mut request = Self { target, headers, key: 0..0, head: head.into_boxed_slice() };
+        let mut request =
+            Self { target, headers, key: 0..0, agreement: None, head: head.into_boxed_slice() };
         request.key = request.check()?;
         Ok(request)
     }
@@ -181,10 +185,23 @@ impl Request {
 
     /// The names of the extensions that the client offers.
     pub fn offered_extensions(&self) -> impl Iterator<Item = &str> {
+        self.offers().map(|offer| offer.name)
+    }
+
+    fn offers(&self) -> impl Iterator<Item = Offer<'_>> {
         self.values("sec-websocket-extensions")
             .filter_map(|value| extensions::parse(std::str::from_utf8(value).ok()?))
             .flatten()
-            .map(|offer| offer.name)
+    }
+
+    /// See what the client's offers of compression come to.
+    pub fn negotiate(&mut self, policy: Policy) {
+        self.agreement = policy.choose(self.offers());
+    }
+
+    /// What [`negotiate`](Self::negotiate) has come to, to be answered if the request is accepted.
+    pub fn agreement(&self) -> Option<Agreement> {
+        self.agreement
     }
 
     fn lists(&self, name: &str, element: &str) -> bool {

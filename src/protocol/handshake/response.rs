@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
 use super::{Refusal, is_token};
+use crate::protocol::deflate::Agreement;
 
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -41,7 +42,12 @@ pub fn accept_key(key: &[u8]) -> String {
 }
 
 /// The response `101 Switching Protocols`.
-pub fn accept(key: &[u8], subprotocol: Option<&str>, headers: &[HeaderLine]) -> Vec<u8> {
+pub fn accept(
+    key: &[u8],
+    subprotocol: Option<&str>,
+    agreement: Option<Agreement>,
+    headers: &[HeaderLine],
+) -> Vec<u8> {
     let mut lines = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n",
@@ -49,6 +55,9 @@ pub fn accept(key: &[u8], subprotocol: Option<&str>, headers: &[HeaderLine]) -> 
     );
     if let Some(name) = subprotocol {
         push_line(&mut lines, "Sec-WebSocket-Protocol", name);
+    }
+    if let Some(agreement) = agreement {
+        push_line(&mut lines, "Sec-WebSocket-Extensions", &agreement.to_string());
     }
     for header in headers {
         push_line(&mut lines, &header.name, &header.value);
@@ -120,7 +129,7 @@ mod tests {
     #[test]
     fn an_accepting_response_has_its_lines_in_the_expected_order() {
         let header = HeaderLine::new("X-Node", "a").unwrap();
-        let response = accept(b"dGhlIHNhbXBsZSBub25jZQ==", Some("chat"), &[header]);
+        let response = accept(b"dGhlIHNhbXBsZSBub25jZQ==", Some("chat"), None, &[header]);
         assert_eq!(
             String::from_utf8(response).unwrap(),
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
