@@ -342,6 +342,40 @@ def test_run_serves_the_app_with_its_hooks(directory):
     assert (directory / "started").exists()
 
 
+@pytest.mark.parametrize(
+    ("ending", "wrote"),
+    [("await asyncio.sleep(0.3)", True), ("await asyncio.Event().wait()", False)],
+)
+def test_a_crash_ends_with_code_1_behind_its_hooks_unless_they_hang(directory, ending, wrote):
+    (directory / "chat.py").write_text(
+        textwrap.dedent(
+            f"""
+            import asyncio
+            import os
+            from pathlib import Path
+            from rakit_ws import Server
+
+            server = Server(port=0, close_timeout=1)
+
+            @server.on("start")
+            async def started(server):
+                await asyncio.sleep(0.05)  # until the loop watches it
+                os.close(server._running.engine.fileno())
+
+            @server.on("crash")
+            async def crashed(error):
+                {ending}
+                Path("crashed").write_text(repr(error))
+            """
+        )
+    )
+    done = command("run", "--app", "chat:server")
+    assert done.returncode == 1
+    assert "ERROR crashed\n    Traceback" in done.stdout
+    assert "Bad file descriptor" in done.stdout
+    assert (directory / "crashed").exists() is wrote
+
+
 def test_a_port_that_is_taken_is_one_line_and_exit_code_1():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -24,6 +24,7 @@ from rakit_ws.limits import BY_CLOSE, Limits, log_limit
 from rakit_ws.log import log
 from rakit_ws.process import descriptors_allowed
 from rakit_ws.router import Router
+from rakit_ws.systemd import NOBODY, Systemd
 from rakit_ws.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -67,8 +68,10 @@ class Running:
         hooks: Hooks,
         commands: dict[str, Command],
         loop: asyncio.AbstractEventLoop,
+        systemd: Systemd = NOBODY,
     ) -> None:
         self.loop = loop
+        self._systemd = systemd
         self.stopped = asyncio.Event()
         self._drained = asyncio.Event()
         self.is_stopping = False
@@ -77,7 +80,7 @@ class Running:
         self._hooks = hooks
         self._commands = commands
         self._undecided: dict[int, _Undecided] = {}
-        self._tick_s = _tick_s(config)
+        self._tick_s = _tick_s(config, systemd)
         self._timer: asyncio.TimerHandle | None = None
         self.engine = Engine(**self._engine_settings(config))
         self.engine.listen(config.host, config.port)
@@ -183,7 +186,7 @@ class Running:
         """
         is_new_token = config.operator_token != self._config.operator_token
         self._config = config
-        self._tick_s = _tick_s(config)
+        self._tick_s = _tick_s(config, self._systemd)
         self.engine.configure(**self._engine_settings(config))
         self.hub.limits.configure(config)
         self.presence.configure(config.presence)
@@ -207,6 +210,11 @@ class Running:
     def _admit_to_commands(self, client: Client) -> None:
         is_here = is_local(client.request)
         client.may_command = self._access.permits_at_connect(is_local=is_here)
+
+    def status(self) -> str:
+        """Say how it is, for a person."""
+        where = ", ".join(map(with_scheme, self.engine.addresses))
+        return f"{len(self.hub.by_handle)} clients on {where}"
 
     async def unless_stopped(self, pending: Awaitable[None] | None) -> None:
         """Await something, but no longer than until the server is to stop: it is cancelled then."""
@@ -440,6 +448,8 @@ class Running:
     def _on_timer(self) -> None:
         self._on_ready()
         if self.crashed is None:
+            # Only here: a loop that hangs, or an engine that failed, gives no sign of life.
+            self._systemd.beat(self.loop.time(), self.status)
             self._survive(self._arm_timer)
 
     def _arm_timer(self) -> None:
@@ -494,9 +504,10 @@ def _max_connections(config: Config) -> int:
     return config.max_connections or allowed - min(RESERVED_DESCRIPTORS, allowed // 2)
 
 
-def _tick_s(config: Config) -> float:
+def _tick_s(config: Config, systemd: Systemd) -> float:
     """Tell how often to look at deadlines: no later than a quarter of the shortest of them."""
     times = (
+        systemd.watchdog_s,
         config.handshake_timeout,
         config.effective_ping_interval,
         config.ping_timeout,

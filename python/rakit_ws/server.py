@@ -23,6 +23,7 @@ from rakit_ws.log import log
 from rakit_ws.process import keep_freed_memory, raise_descriptor_limit
 from rakit_ws.reloading import planned
 from rakit_ws.running import Running
+from rakit_ws.systemd import NOBODY, Systemd
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,6 +70,7 @@ class Server:
         self._settings: Callable[[], Mapping[str, Any]] = lambda: own
         self._source: Callable[[], Config] | None = None
         self._owns_process = False
+        self._systemd = NOBODY
         self._hooks = Hooks()
         self._commands: dict[str, Command] = {}
         self._running: Running | None = None
@@ -197,9 +199,24 @@ class Server:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        async with self:
-            with contextlib.suppress(CrashedError):  # it is logged, and the exit code says it
-                await self.serve_forever()
+        self._systemd = Systemd(os.environ)
+        try:
+            async with self as server:
+                self._tell_systemd_of_start()
+                with contextlib.suppress(CrashedError):  # it is logged, and the exit code says it
+                    await server.serve_forever()
+                self._tell_systemd_of_end()
+        finally:
+            self._systemd.close()
+
+    def _tell_systemd_of_start(self) -> None:
+        running = self._require_running()
+        if not running.stopped.is_set():
+            self._systemd.ready(running.status())
+
+    def _tell_systemd_of_end(self) -> None:
+        crash = self._require_running().crashed
+        self._systemd.stopping("stopping" if crash is None else f"crashed: {crash!r:.200}")
 
     def _on_signal(self, number: int) -> None:
         running = self._running
@@ -226,7 +243,7 @@ class Server:
         log.refresh()
         self._exit_code = 0
         loop = asyncio.get_running_loop()
-        self._running = Running(self.config, self._hooks, self._commands, loop)
+        self._running = Running(self.config, self._hooks, self._commands, loop, self._systemd)
         try:
             self._running.begin()
             await self._running.unless_stopped(self._hooks.notify("start", self))
@@ -281,19 +298,23 @@ class Server:
         running = self._require_running()
         if running.stopped.is_set():
             raise UsageError("the server stops")
-        if self._source is None:
-            raise UsageError("the configuration was given by code: there is nothing to read again")
-        plan = planned(self.config, self._source())
-        if self._owns_process:
-            logs.configure(plan.config)
-        else:
-            log.refresh()
-        running.reconfigure(plan.config)
-        self.config = plan.config
+        with self._systemd.reloading():
+            plan = self._planned()
+            if self._owns_process:
+                logs.configure(plan.config)
+            else:
+                log.refresh()
+            running.reconfigure(plan.config)
+            self.config = plan.config
         log.info("reloaded", **(plan.changed or {"changed": "nothing"}))
         if plan.postponed:
             log.warning("restart needed", **plan.postponed)
         return plan
+
+    def _planned(self) -> Reload:
+        if self._source is None:
+            raise UsageError("the configuration was given by code: there is nothing to read again")
+        return planned(self.config, self._source())
 
     def stop(self) -> None:
         """Let `serve_forever` return; leaving the `async with` then closes everyone."""
