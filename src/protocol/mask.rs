@@ -1,5 +1,7 @@
 //! Masking (RFC 6455 §5.3): XOR with a key of four bytes.
 
+use std::mem::MaybeUninit;
+
 /// XOR `data` with `key`, whose first byte belongs to the payload's byte `offset`.
 ///
 /// Masking and unmasking are the same. `offset` lets a payload be unmasked in pieces; only its
@@ -17,6 +19,25 @@ pub fn apply(data: &mut [u8], key: [u8; 4], offset: u64) {
     }
     for (byte, key) in blocks.into_remainder().iter_mut().zip(wide) {
         *byte ^= key;
+    }
+}
+
+/// Put `source`, masked with `key`, into `target`: one pass over the memory, and nothing is cleared
+/// that is written anyway.
+///
+/// Fills all of `target` where the two have one length. Tested through Python's `apply_mask`: here,
+/// without `unsafe`, nobody may look at what was written.
+pub fn copy(source: &[u8], key: [u8; 4], target: &mut [MaybeUninit<u8>]) {
+    let wide = wide(key);
+    let mut from = source.chunks_exact(32);
+    let mut to = target.chunks_exact_mut(32);
+    for (from, to) in from.by_ref().zip(to.by_ref()) {
+        for ((byte, key), to) in from.iter().zip(wide).zip(to) {
+            to.write(byte ^ key);
+        }
+    }
+    for ((byte, key), to) in from.remainder().iter().zip(wide).zip(to.into_remainder()) {
+        to.write(byte ^ key);
     }
 }
 
