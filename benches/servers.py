@@ -121,6 +121,7 @@ RAKIT_WS = Server(
         *("env", "RAKIT_WS_PRESENCE_ENABLED=false", "RAKIT_WS_MAX_CHANNELS_PER_CLIENT=10000"),
         *RUN,
     ),
+    deflate=("env", "RAKIT_WS_COMPRESSION_ENABLED=true", *RUN),
     modules=("rakit_ws", "uvloop", "msgspec"),
 )
 PEERS = {

@@ -123,6 +123,10 @@ pub struct Plan {
     /// Channels that those hear, in all.
     #[arg(long, global = true, default_value_t = 0)]
     pub idle_channels: usize,
+    /// Compress both ways, without context takeover; what is published (modes `channel` and `fanout`)
+    /// is then the same text over and over.
+    #[arg(long, global = true)]
+    pub deflate: bool,
     /// Seconds of silence at the end, before the phase `rested`.
     #[arg(long, global = true, default_value_t = 0.0, value_parser = duration_s)]
     pub rest: f64,

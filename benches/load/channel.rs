@@ -20,6 +20,7 @@ pub struct Channel {
     payloads: Vec<Vec<u8>>,
     subscribers: Vec<Subscriber>,
     outstanding: usize,
+    deflate: bool,
 }
 
 struct Subscriber {
@@ -30,7 +31,7 @@ struct Subscriber {
 }
 
 impl Channel {
-    pub fn new(load: &arguments::Channel) -> Self {
+    pub fn new(load: &arguments::Channel, deflate: bool) -> Self {
         let channels = load.channels.div_ceil(load.connections).max(1);
         let subscriber =
             |_| Subscriber { flight: Flight::new(load.in_flight), layout: None, awaited: channels };
@@ -40,9 +41,14 @@ impl Channel {
             in_flight: load.in_flight,
             text_bytes: load.text_bytes,
             channels,
-            payloads: publication::payloads(variety, load.text_bytes),
+            payloads: if deflate {
+                publication::compressible(variety, load.text_bytes)
+            } else {
+                publication::payloads(variety, load.text_bytes)
+            },
             subscribers: (0..load.connections).map(subscriber).collect(),
             outstanding: 0,
+            deflate,
         }
     }
 
@@ -103,7 +109,8 @@ impl Workload for Channel {
             .zip(&self.payloads)
             .map(|(name, data)| publication::message(&name, data))
             .collect();
-        Some(Rc::new(Ring::new(Kind::Text, &messages)))
+        let ring = if self.deflate { Ring::deflated } else { Ring::new };
+        Some(Rc::new(ring(Kind::Text, &messages)))
     }
 
     fn greetings(&self, id: usize) -> Vec<String> {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use rakit_ws_core::protocol::{Decoder, Event, Kind, Limits, Opcode, Payload, Role, encoder};
 
+use crate::compression::Inflating;
 use crate::fault::Fault;
 use crate::outbox::{Flushed, Outbox};
 use crate::pooled::Pooled;
@@ -24,6 +25,7 @@ pub struct Connection {
     id: usize,
     socket: TcpStream,
     stage: Stage,
+    deflate: bool,
     decoder: Decoder<Pooled>,
     /// The beginning of a head, a header or a control frame.
     tail: Vec<u8>,
@@ -57,14 +59,23 @@ pub enum Watch {
 
 impl Connection {
     /// A connection whose handshake is queued. The poller watches it for room to send.
-    pub fn new(id: usize, socket: TcpStream, ring: Option<Rc<Ring>>, request: &[u8]) -> Self {
+    ///
+    /// With `inflating` its messages are to be compressed.
+    pub fn new(
+        id: usize,
+        socket: TcpStream,
+        ring: Option<Rc<Ring>>,
+        request: &[u8],
+        inflating: Option<&Inflating>,
+    ) -> Self {
         let mut outbox = Outbox::new(ring);
         outbox.queue_urgent(request);
         Self {
             id,
             socket,
             stage: Stage::Upgrading,
-            decoder: Decoder::new(Role::Client),
+            deflate: inflating.is_some(),
+            decoder: inflating.map_or_else(|| Decoder::new(Role::Client), Inflating::decoder),
             tail: Vec::new(),
             outbox,
             watched_for_room: true,
@@ -123,7 +134,8 @@ impl Connection {
         tell: &mut impl FnMut(Heard<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         if self.stage == Stage::Upgrading {
-            let Some(len) = upgrade::response_len(input).map_err(Fault::Refused)? else {
+            let Some(len) = upgrade::response_len(input, self.deflate).map_err(Fault::Refused)?
+            else {
                 self.tail.extend_from_slice(input);
                 return Ok(());
             };

@@ -26,18 +26,25 @@ pub struct Fanout {
     /// How many publications each subscriber has got.
     received: Vec<u64>,
     layout: Option<Layout>,
+    deflate: bool,
 }
 
 impl Fanout {
-    pub fn new(load: &arguments::Fanout) -> Self {
+    pub fn new(load: &arguments::Fanout, deflate: bool) -> Self {
+        let variety = ring::variety(load.in_flight);
         Self {
             in_flight: load.in_flight,
             text_bytes: load.text_bytes,
-            payloads: publication::payloads(ring::variety(load.in_flight), load.text_bytes),
+            payloads: if deflate {
+                publication::compressible(variety, load.text_bytes)
+            } else {
+                publication::payloads(variety, load.text_bytes)
+            },
             flight: Flight::new(load.in_flight),
             missing: VecDeque::with_capacity(load.in_flight),
             received: vec![0; load.subscribers],
             layout: None,
+            deflate,
         }
     }
 
@@ -104,7 +111,8 @@ impl Workload for Fanout {
         (id == self.publisher()).then(|| {
             let message = |data: &Vec<u8>| publication::message(CHANNEL, data);
             let messages: Vec<_> = self.payloads.iter().map(message).collect();
-            Rc::new(Ring::new(Kind::Text, &messages))
+            let ring = if self.deflate { Ring::deflated } else { Ring::new };
+            Rc::new(ring(Kind::Text, &messages))
         })
     }
 

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::arguments::Plan;
+use crate::compression::Inflating;
 use crate::connection::{Connection, Heard, Watch};
 use crate::fault::Fault;
 use crate::poller::{Poller, Ready};
@@ -41,6 +42,7 @@ pub struct Fleet<'a, W> {
     /// When each connection was begun, of those that come and go.
     begun_ns: Vec<u64>,
     request: Vec<u8>,
+    inflating: Option<Inflating>,
     /// In an open loop: when to send, and who is next.
     schedule: Option<Schedule>,
     next_sender: usize,
@@ -82,7 +84,8 @@ impl<'a, W: Workload> Fleet<'a, W> {
             plan,
             connections: Vec::with_capacity(wanted),
             begun_ns: vec![0; wanted],
-            request: upgrade::request(&target.to_string(), &plan.path),
+            request: upgrade::request(&target.to_string(), &plan.path, plan.deflate),
+            inflating: plan.deflate.then(Inflating::new).flatten(),
             schedule: None,
             next_sender: 0,
             senders: (0..wanted).filter(|id| workload.in_flight(*id) > 0).collect(),
@@ -342,7 +345,9 @@ impl<'a, W: Workload> Fleet<'a, W> {
             Some(Errno::MFILE | Errno::NFILE) => Fault::OutOfDescriptors { opened: id },
             _ => Fault::Connect(error),
         })?;
-        let connection = Connection::new(id, socket, self.workload.ring(id), &self.request);
+        let ring = self.workload.ring(id);
+        let inflating = self.inflating.as_ref();
+        let connection = Connection::new(id, socket, ring, &self.request, inflating);
         self.poller.add(&connection, id)?;
         Ok(connection)
     }

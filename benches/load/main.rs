@@ -20,6 +20,7 @@ mod arguments;
 mod beside;
 mod channel;
 mod churn;
+mod compression;
 mod connection;
 mod echo;
 mod fanout;
@@ -67,8 +68,8 @@ fn measure(arguments: &Arguments) -> Result<Report, Fault> {
     let plan = &arguments.plan;
     match &arguments.mode {
         Mode::Echo(load) => run(plan, echo::Echo::new(load)),
-        Mode::Channel(load) => run(plan, channel::Channel::new(load)),
-        Mode::Fanout(load) => run(plan, fanout::Fanout::new(load)),
+        Mode::Channel(load) => run(plan, channel::Channel::new(load, plan.deflate)),
+        Mode::Fanout(load) => run(plan, fanout::Fanout::new(load, plan.deflate)),
         Mode::Hold(load) => run(plan, hold::Hold::new(load)),
         Mode::Churn(load) => run(plan, churn::Churn::new(load)),
     }

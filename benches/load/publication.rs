@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::ring::numbered_text;
+use crate::ring::{numbered_text, varied_text};
 
 /// One publication in so many is compared with what was sent; of the others only the length.
 const SAMPLE: usize = 16;
@@ -50,6 +50,12 @@ pub fn payloads(count: usize, text_bytes: usize) -> Vec<Vec<u8>> {
     (0..count)
         .map(|number| format!(r#"{{"text":"{}"}}"#, numbered_text(number, text_bytes)).into_bytes())
         .collect()
+}
+
+/// The `data` of so many publications that are to be compressed: one and the same, so that they
+/// have one length then too.
+pub fn compressible(count: usize, text_bytes: usize) -> Vec<Vec<u8>> {
+    vec![format!(r#"{{"text":"{}"}}"#, varied_text(text_bytes)).into_bytes(); count]
 }
 
 /// The message that publishes this payload.

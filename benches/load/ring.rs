@@ -2,6 +2,8 @@
 
 use rakit_ws_core::protocol::{Kind, encoder};
 
+use crate::compression;
+
 /// Frames of one length, masked, one behind the other; after the last comes the first again.
 #[derive(Debug)]
 pub struct Ring {
@@ -14,15 +16,23 @@ pub struct Ring {
 impl Ring {
     /// One frame for each message. All messages must have the same length.
     pub fn new(kind: Kind, messages: &[Vec<u8>]) -> Self {
-        let mut bytes: Vec<u8> = Vec::new();
-        for (key, message) in (1_u32..).zip(messages) {
-            let key = key.wrapping_mul(0x9E37_79B9).to_le_bytes();
-            bytes.extend(encoder::any_frame(true, kind.opcode(), Some(key), message));
-        }
-        let frame_bytes = bytes.len() / messages.len();
-        assert_eq!(frame_bytes * messages.len(), bytes.len(), "messages of different lengths");
-        bytes.extend_from_within(..);
-        Self { bytes, frames: messages.len(), frame_bytes }
+        let frame = |(message, key): (&Vec<u8>, _)| {
+            encoder::any_frame(true, kind.opcode(), Some(key), message)
+        };
+        Self::of(&messages.iter().zip(keys()).map(frame).collect::<Vec<_>>())
+    }
+
+    /// The same, compressed. All messages must be compressed to the same length.
+    pub fn deflated(kind: Kind, messages: &[Vec<u8>]) -> Self {
+        Self::of(&compression::frames(kind, messages.iter().zip(keys())))
+    }
+
+    fn of(frames: &[Vec<u8>]) -> Self {
+        let frame_bytes = frames.first().map_or(0, Vec::len);
+        let alike = frames.iter().all(|frame| frame.len() == frame_bytes);
+        assert!(alike, "frames of different lengths");
+        let bytes = [frames.concat(), frames.concat()].concat();
+        Self { bytes, frames: frames.len(), frame_bytes }
     }
 
     /// The length of one frame.
@@ -41,11 +51,97 @@ impl Ring {
     }
 }
 
+/// A masking key for each frame.
+fn keys() -> impl Iterator<Item = [u8; 4]> {
+    (1_u32..).map(|number| number.wrapping_mul(0x9E37_79B9).to_le_bytes())
+}
+
 /// How many different messages a connection sends with so many in flight: a burst is one slice of
 /// the ring, and a server that mixes up or repeats messages is found out.
 pub fn variety(in_flight: usize) -> usize {
     in_flight.max(4)
 }
+
+/// A text of this many bytes that compresses as well as what people write: to about a third.
+pub fn varied_text(bytes: usize) -> String {
+    let (mut text, mut random) = (String::new(), 1_u64);
+    while text.len() < bytes {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let word = WORDS[usize::try_from(random >> 40).unwrap_or(0) % WORDS.len()];
+        text.push_str(word);
+        text.push_str(if random >> 60 == 0 { ", 4" } else { " " });
+    }
+    text.truncate(bytes);
+    text
+}
+
+const WORDS: [&str; 64] = [
+    "selamat",
+    "pagi",
+    "siang",
+    "malam",
+    "apa",
+    "kabar",
+    "terima",
+    "kasih",
+    "pesan",
+    "baru",
+    "untuk",
+    "semua",
+    "orang",
+    "yang",
+    "sudah",
+    "masuk",
+    "ruang",
+    "obrolan",
+    "kami",
+    "tunggu",
+    "besok",
+    "jam",
+    "sembilan",
+    "di",
+    "kantor",
+    "pusat",
+    "kota",
+    "jangan",
+    "lupa",
+    "bawa",
+    "dokumen",
+    "penting",
+    "nanti",
+    "kita",
+    "bahas",
+    "rencana",
+    "kerja",
+    "bulan",
+    "depan",
+    "dengan",
+    "tim",
+    "lapangan",
+    "hujan",
+    "deras",
+    "jalan",
+    "macet",
+    "mungkin",
+    "terlambat",
+    "sedikit",
+    "mohon",
+    "maaf",
+    "atas",
+    "ketidaknyamanan",
+    "ini",
+    "silakan",
+    "hubungi",
+    "nomor",
+    "telepon",
+    "atau",
+    "surel",
+    "resmi",
+    "perusahaan",
+    "segera",
+    "ya",
+];
 
 /// A text of this many bytes that begins with `number`.
 pub fn numbered_text(number: usize, bytes: usize) -> String {
