@@ -9,6 +9,12 @@ import logging
 
 import pytest
 
+from rakit_backends import (  # noqa: F401 - fixtures
+    mariadb_url,
+    memcached_server,
+    postgresql_url,
+    redis_url,
+)
 from rakit_ws import Server
 from raw_client import RawClient, within
 

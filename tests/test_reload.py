@@ -11,9 +11,9 @@ import pytest
 
 from application import app
 from conftest import quiet_server, until
-from rakit_ws import ConfigError, Server, UsageError
+from rakit_ws import ConfigError, Server, UsageError, User
 from rakit_ws.config import Config, options
-from raw_client import CONTINUATION, PONG, TEXT, RawClient, close, frame, text, within
+from raw_client import CONTINUATION, PONG, TEXT, RawClient, close, frame, request, text, within
 
 START = """
 port = 0
@@ -44,6 +44,63 @@ async def reloadable(tmp_path, serve):
     reloadable = Reloadable(tmp_path / "settings.toml")
     await serve(reloadable.server)
     return reloadable
+
+
+# --- users
+
+
+USERS = """
+    [auth]
+    required = {required}
+    timeout = {timeout}
+"""
+
+
+async def test_users_are_looked_up_as_the_new_configuration_says(reloadable, connect, dial):
+    server = reloadable.server
+    client = await connect(server)
+    reloadable.reload("", USERS.format(required="true", timeout=4))
+    guest = await dial(server)
+    await guest.send(request())
+    assert (await guest.read_response()).status == 401
+    await client.fence()
+    reloadable.reload("", USERS.format(required="false", timeout=4))
+    await connect(server)
+
+
+async def test_source_that_can_not_be_changes_nothing(reloadable, connect):
+    with pytest.raises(ConfigError, match=r"rakit\.key: missing"):
+        reloadable.reload("max_buffer_size = 100", '[auth]\nsources = ["rakit"]')
+    assert reloadable.server.config.max_buffer_size != 100
+    await connect(reloadable.server)
+
+
+async def test_counts_of_users_outlive_a_reload(tmp_path, serve, connect):
+    reloadable = Reloadable(tmp_path / "settings.toml")
+    reloadable.server.authenticate(lambda request: User("1"))
+    await serve(reloadable.server)
+    await connect(reloadable.server)
+    reloadable.reload("", USERS.format(required="true", timeout=1))
+    await connect(reloadable.server)
+    assert reloadable.server.counters["users_identified"] == 2
+
+
+async def test_who_is_being_looked_up_is_so_where_it_has_begun(tmp_path, serve, dial):
+    reloadable = Reloadable(tmp_path / "settings.toml")
+    release = asyncio.Event()
+
+    @reloadable.server.authenticate
+    async def authenticate(client):
+        await release.wait()
+        return User("1")
+
+    await serve(reloadable.server)
+    client = await dial(reloadable.server)
+    await client.send(request())
+    await until(lambda: reloadable.server.counters["requested"] == 1)
+    reloadable.reload("", USERS.format(required="true", timeout=1))
+    release.set()
+    assert (await client.read_response()).status == 101
 
 
 # --- what is new is in force at once

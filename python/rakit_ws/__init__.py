@@ -37,10 +37,12 @@ from rakit_ws.errors import (
     ListenError,
     RakitWsError,
     Refused,
+    SourceDownError,
     UsageError,
 )
 from rakit_ws.hub.client import Client
 from rakit_ws.server import Delivered, Server
+from rakit_ws.user import User
 
 __all__ = [
     "Client",
@@ -62,7 +64,9 @@ __all__ = [
     "Refused",
     "Request",
     "Server",
+    "SourceDownError",
     "UsageError",
+    "User",
     "__version__",
     "apply_mask",
     "encode_frame",

@@ -96,6 +96,25 @@ class Admission:
             raise Refused(400, "no common extension")
         return self._subprotocol(request)
 
+    def may_use_cookies(self, request: Request) -> bool:
+        """
+        Tell whether the page that sends a request may act for the user of its cookies.
+
+        Browsers send cookies along whatever page opens the WebSocket. So it must be a page of
+        the host that is asked, or of `allowed_origins`; programs send no Origin.
+        """
+        text = request.header("origin")
+        if text is None:
+            return True
+        # A proxy may have ended TLS: that the scheme is the same is not to be seen here.
+        host = request.header("host")
+        if host and text in (f"https://{host}", f"http://{host}"):
+            return True  # as browsers write it; the rest is dear
+        if self._is_allowed(text):
+            return True
+        origin = None if "*" in text else Origin.parse(text)
+        return origin is not None and origin == Origin.parse(f"{origin.scheme}://{host}")
+
     def _check_origin(self, origin: str | None) -> None:
         if origin is None:
             if self._config.origin_required:
@@ -104,8 +123,8 @@ class Admission:
             raise Refused(403, "this origin is not allowed")
 
     def _is_allowed(self, text: str) -> bool:
-        if text == "null":
-            return self._allows_null
+        if text == "null" or not self._origins:
+            return text == "null" and self._allows_null
         origin = None if "*" in text else Origin.parse(text)
         return origin is not None and any(known.covers(origin) for known in self._origins)
 

@@ -35,6 +35,7 @@ from rakit_ws.options import (
     seconds,
     string,
 )
+from rakit_ws.user_options import Auth, Rakit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -525,6 +526,8 @@ class Config(Table):
     )
 
     presence: Presence = field(default_factory=Presence)
+    auth: Auth = field(default_factory=Auth)
+    rakit: Rakit = field(default_factory=Rakit)
     compression: Compression = field(default_factory=Compression)
 
     @property
@@ -539,6 +542,10 @@ class Config(Table):
             return self.ping_timeout / 2
         return self.ping_interval
 
+    def source_timeout(self, count: int) -> float:
+        """Seconds that each of `count` sources of users has, so that all fit in a handshake."""
+        return min(self.auth.timeout, 0.9 * self.handshake_timeout / max(1, count))
+
     def warnings(self) -> list[str]:
         """List what is allowed but probably not meant, one line each."""
         return [text for applies, text in _suspicions(self) if applies]
@@ -549,7 +556,12 @@ DEFLATE = "permessage-deflate"
 EXTENSIONS: frozenset[str] = frozenset({DEFLATE})
 """The extensions that exist."""
 
-TABLES: Mapping[str, type[Table]] = {"presence": Presence, "compression": Compression}
+TABLES: Mapping[str, type[Table]] = {
+    "presence": Presence,
+    "compression": Compression,
+    "auth": Auth,
+    "rakit": Rakit,
+}
 """The tables of TOML, by name."""
 
 
@@ -584,6 +596,12 @@ def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
     yield (
         0 < len(config.operator_token) < 16,
         "operator_token is shorter than 16 characters: it can be guessed",
+    )
+    sources = len(set(config.auth.sources))
+    yield (
+        config.source_timeout(sources) < config.auth.timeout,
+        f"auth.timeout: {sources} sources do not fit in handshake_timeout: each has "
+        f"{config.source_timeout(sources):g} s",
     )
     yield bool(private), f"presence.fields tells everybody {', '.join(sorted(private))}"
 

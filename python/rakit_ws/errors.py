@@ -27,6 +27,14 @@ class CrashedError(RakitWsError):
     """The server ended by a fault of its own, which is the cause (`__cause__`)."""
 
 
+class SourceDownError(RakitWsError):
+    """
+    Users cannot be looked up now, or not at all as things are set up; one line that says why.
+
+    Raised by a source of users. What happens then is what `auth.on_failure` says.
+    """
+
+
 class Refused(RakitWsError):  # noqa: N818 - what a hook says, not what went wrong
     """
     Raised by a `connect` hook: refuse this handshake.

@@ -13,6 +13,7 @@ from rakit_ws import _core, wire
 from rakit_ws._core import Engine
 from rakit_ws.access import Access, bearer_token
 from rakit_ws.admission import Admission, is_local
+from rakit_ws.auth.chain import Chain, is_awaitable, new_counts, sources_of
 from rakit_ws.codes import CloseCode, ErrorCode
 from rakit_ws.commands import Commands
 from rakit_ws.errors import Refused
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rakit_ws._core import EngineSettings, Request
+    from rakit_ws.auth.source import Source
     from rakit_ws.config import Config
     from rakit_ws.custom import Command
     from rakit_ws.hub.client import Client
@@ -59,6 +61,7 @@ class Running:
 
     Raises:
         ListenError: the address is taken, forbidden or cannot be resolved.
+        ConfigError: a source of users can't be with these settings.
 
     """
 
@@ -69,6 +72,8 @@ class Running:
         commands: dict[str, Command],
         loop: asyncio.AbstractEventLoop,
         systemd: Systemd = NOBODY,
+        *,
+        function: Source | None = None,
     ) -> None:
         self.loop = loop
         self._systemd = systemd
@@ -82,6 +87,10 @@ class Running:
         self._undecided: dict[int, _Undecided] = {}
         self._tick_s = _tick_s(config, systemd)
         self._timer: asyncio.TimerHandle | None = None
+        self._function = function
+        self._user_counts = new_counts()
+        self._former_users: list[Chain] = []
+        self._users = self.users_for(config)
         self.engine = Engine(**self._engine_settings(config))
         self.engine.listen(config.host, config.port)
         self.tasks = Tasks(loop)
@@ -118,6 +127,21 @@ class Running:
             "max_control_frames_per_s": config.max_control_frames_per_second,
             "message_rate": (config.rate_limit, config.rate_burst),
         }
+
+    def users_for(self, config: Config) -> Chain:
+        """
+        Make the sources of users that a configuration names. Files are read anew.
+
+        Raises:
+            ConfigError: a source can't be with these settings.
+
+        """
+        return Chain(
+            sources_of(config, self._function),
+            config,
+            may_use_cookies=lambda request: self._admission.may_use_cookies(request),
+            counts=self._user_counts,
+        )
 
     def _new_access(self) -> Access:
         return Access(self._config, is_loopback_only=_is_loopback(self.engine.addresses))
@@ -177,13 +201,15 @@ class Running:
         for warning in self._config.warnings():
             log.warning("configuration", about=warning)
 
-    def reconfigure(self, config: Config) -> None:
+    def reconfigure(self, config: Config, users: Chain) -> None:
         """
         Go on with another configuration, which must have what a restart is needed for as it was.
 
         It holds for everybody from now on, and nobody is disconnected for it. Whoever has
-        presented an operator token that is no longer the one is no operator by it any more.
+        presented an operator token that is no longer the one is no operator by it any more. Who
+        is being looked up is so where users came from until now; `users` are for those to come.
         """
+        self._replace_users(users)
         is_new_token = config.operator_token != self._config.operator_token
         self._config = config
         self._tick_s = _tick_s(config, self._systemd)
@@ -202,6 +228,30 @@ class Running:
             self._timer.cancel()  # a deadline may have come nearer
             self._arm_timer()
         self._say_warnings()
+
+    def _replace_users(self, users: Chain) -> None:
+        former, self._users = self._users, users
+        self._former_users.append(former)
+        # By then it has answered everybody who was asking.
+        self.loop.call_later(
+            self._config.handshake_timeout, lambda: self.tasks.run(self._close_former(former))
+        )
+
+    async def _close_former(self, users: Chain) -> None:
+        if users in self._former_users:
+            self._former_users.remove(users)
+            await users.aclose()
+
+    async def close_users(self) -> None:
+        """Let go of the connections to where users come from."""
+        former, self._former_users = self._former_users, []
+        for users in (*former, self._users):
+            await users.aclose()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals of the engine, the hub and the sources of users (`docs/counters.md`)."""
+        return {**self.engine.counters(), **self.hub.counters, **self._user_counts}
 
     def _everyone(self) -> list[Client]:
         undecided = (each.client for each in self._undecided.values())
@@ -366,12 +416,31 @@ class Running:
         client.has_token = self._access.is_token(bearer_token(request.header("authorization")))
         client.is_operator = client.has_token
         self._admit_to_commands(client)
-        verdict = self._hooks.admit(client)
+        verdict = self._judge(client)
         if verdict is None or isinstance(verdict, Refused):
             self._decide(client, verdict)
         else:
             task = self.tasks.run(self._decide_later(client, verdict))
             self._undecided[handle] = _Undecided(client, task)
+
+    def _judge(self, client: Client) -> Awaitable[Refused | None] | Refused | None:
+        """Find out who it is, then ask the `connect` hooks."""
+        if not self._users.is_needed:
+            return self._hooks.admit(client)
+        found = self._users.identify(client.request)
+        if is_awaitable(found):
+            return self._judge_later(client, found)
+        return self._judge_as(client, found)
+
+    async def _judge_later(self, client: Client, pending: Awaitable[Any]) -> Refused | None:
+        verdict = self._judge_as(client, await pending)
+        return verdict if verdict is None or isinstance(verdict, Refused) else await verdict
+
+    def _judge_as(self, client: Client, found: Any) -> Awaitable[Refused | None] | Refused | None:
+        if isinstance(found, Refused):
+            return found
+        client.user = found
+        return self._hooks.admit(client)
 
     async def _decide_later(self, client: Client, verdict: Awaitable[Refused | None]) -> None:
         refused = await verdict

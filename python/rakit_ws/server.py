@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rakit_ws import log as logs
 from rakit_ws import wire
+from rakit_ws.auth.function import FunctionSource
 from rakit_ws.codes import CloseCode
 from rakit_ws.custom import Command
 from rakit_ws.errors import ConfigError, CrashedError, UsageError
@@ -73,6 +74,7 @@ class Server:
         self._systemd = NOBODY
         self._hooks = Hooks()
         self._commands: dict[str, Command] = {}
+        self._function: FunctionSource | None = None
         self._running: Running | None = None
         self._exit_code = 0
 
@@ -163,6 +165,32 @@ class Server:
 
         return add
 
+    def authenticate(
+        self, function: HookT | None = None, *, cookies: bool = True
+    ) -> HookT | Callable[[HookT], HookT]:
+        """
+        Ask a function, sync or async, who a client is: `@server.authenticate`.
+
+        `function(request)` returns a `User`, or any object with `id`, `name` and `email`; None
+        for nobody that it knows. It may raise `Refused`, or `SourceDownError` where it can't tell
+        (`auth.on_failure`). `auth.sources` says when it is asked; not named there, last.
+        One that looks at no cookie says `@server.authenticate(cookies=False)`: then pages of
+        every origin may be the user that it names.
+
+        Raises:
+            UsageError: there is one already, or the server is running.
+
+        """
+        self._must_not_run("the function that authenticates is set")
+
+        def add(function: HookT) -> HookT:
+            if self._function is not None:
+                raise UsageError("one function authenticates; it can ask others")
+            self._function = FunctionSource(function, reads_cookies=cookies)
+            return function
+
+        return add if function is None else add(function)
+
     def _must_not_run(self, what: str) -> None:
         if self._running is not None:
             raise UsageError(f"{what} before the server runs")
@@ -243,13 +271,21 @@ class Server:
         log.refresh()
         self._exit_code = 0
         loop = asyncio.get_running_loop()
-        self._running = Running(self.config, self._hooks, self._commands, loop, self._systemd)
+        self._running = Running(
+            self.config,
+            self._hooks,
+            self._commands,
+            loop,
+            self._systemd,
+            function=self._function,
+        )
         try:
             self._running.begin()
             await self._running.unless_stopped(self._hooks.notify("start", self))
         except BaseException:
-            self._running.abort()
-            self._running = None
+            running, self._running = self._running, None
+            running.abort()
+            await running.close_users()
             raise
         return self
 
@@ -266,6 +302,7 @@ class Server:
             await running.within_close_timeout("stop hook", self._hooks.notify("stop", self))
         finally:
             running.abort()
+            await running.within_close_timeout("sources of users", running.close_users())
             self._exit_code = 0 if running.crashed is None else 1
             self._running = None
 
@@ -291,7 +328,8 @@ class Server:
         only where `run` has set it up.
 
         Raises:
-            ConfigError: it is wrong, or the log file cannot be opened; nothing has changed.
+            ConfigError: it is wrong, or the log file cannot be opened, or a source of users
+                can't be with it; nothing has changed.
             UsageError: the server is not running, or stops, or has its settings from code.
 
         """
@@ -300,11 +338,12 @@ class Server:
             raise UsageError("the server stops")
         with self._systemd.reloading():
             plan = self._planned()
+            users = running.users_for(plan.config)
             if self._owns_process:
                 logs.configure(plan.config)
             else:
                 log.refresh()
-            running.reconfigure(plan.config)
+            running.reconfigure(plan.config, users)
             self.config = plan.config
         log.info("reloaded", **(plan.changed or {"changed": "nothing"}))
         if plan.postponed:
@@ -349,8 +388,7 @@ class Server:
     @property
     def counters(self) -> dict[str, int]:
         """What has been done so far; `docs/counters.md` says what each one counts."""
-        running = self._require_running()
-        return {**running.engine.counters(), **running.hub.counters}
+        return self._require_running().counters
 
     def broadcast(self, message: object) -> Delivered:
         """

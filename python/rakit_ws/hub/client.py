@@ -57,8 +57,9 @@ class Client:
     """The subprotocol that was agreed on."""
     user: Any
     """
-    Who it is; None: a guest. A `connect` hook may set it: any object with the attributes `id`,
-    `name` and `email` (str or None), and what else `presence.fields` names.
+    Who it is; None: a guest. A source of users has said so (`auth.sources`), or a `connect` hook
+    sets it: any object with the attributes `id`, `name` and `email` (str or None), and what else
+    `presence.fields` names.
     """
     has_token: bool
     """Whether it presented the operator token, and that is still the token."""
@@ -102,8 +103,9 @@ class Client:
 
     @property
     def name(self) -> str:
-        """The user's name, or "Guest"."""
-        return str(getattr(self.user, "name", GUEST))
+        """The user's name, or "Guest" where there is none."""
+        name = getattr(self.user, "name", None)
+        return GUEST if name is None or name == "" else str(name)
 
     @property
     def email(self) -> str | None:

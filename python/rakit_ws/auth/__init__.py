@@ -1,0 +1,1 @@
+"""Sources of users: from an opening handshake to who is calling."""

@@ -1,0 +1,1 @@
+"""The sessions of a Rakit application: from cookies to users."""

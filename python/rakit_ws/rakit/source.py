@@ -1,0 +1,174 @@
+"""The source `rakit`: the user of a Rakit application, from the cookies of a handshake."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rakit_ws.errors import ConfigError
+from rakit_ws.rakit.cookies import values_of
+from rakit_ws.rakit.crypter import Crypter, key_in
+from rakit_ws.rakit.database import database
+from rakit_ws.rakit.session import (
+    integer,
+    is_session_id,
+    login_in_remember_cookie,
+    remember_cookie,
+)
+from rakit_ws.rakit.stores.cookie import PAYLOAD_COOKIE, record_in
+from rakit_ws.rakit.stores.database import DatabaseStore
+from rakit_ws.rakit.stores.file import FileStore
+from rakit_ws.rakit.stores.memcached import MemcachedStore
+from rakit_ws.rakit.stores.redis import RedisStore
+from rakit_ws.rakit.stores.store import Sessions
+from rakit_ws.rakit.users import Users
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from rakit_ws._core import Request
+    from rakit_ws.rakit.database import Database
+    from rakit_ws.rakit.session import Record
+    from rakit_ws.rakit.stores.store import Store
+    from rakit_ws.user import User
+    from rakit_ws.user_options import Rakit
+
+LOCAL_REDIS = "redis://127.0.0.1:6379/0"
+
+
+class RakitSource:
+    """
+    Knows who is logged in to the application.
+
+    Cookies come first: without one, or with one whose MAC is not right, nothing is looked up
+    and nothing waits. `clock` gives Unix seconds.
+
+    Raises:
+        ConfigError: a setting is missing or wrong, or a package is not installed.
+
+    """
+
+    name = "rakit"
+    reads_cookies = True
+
+    def __init__(
+        self, settings: Rakit, *, timeout_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._crypter = Crypter(_key(settings))
+        self._remember_cookie = remember_cookie(settings.auth_driver)
+        self._cookies = frozenset((settings.session_cookie, self._remember_cookie, PAYLOAD_COOKIE))
+        # Twice a look-up, one behind the other, within the time of the source.
+        self._database = _database(settings, timeout_s / 2)
+        self._users = Users(self._database, settings)
+        store = _store(settings, self._database, timeout_s / 2)
+        self._sessions = (
+            None if store is None else Sessions(store, max_loads=settings.database_connections)
+        )
+
+    def authenticate(self, request: Request) -> Awaitable[User | None] | None:
+        """
+        Return who is calling; None: nobody that this application knows.
+
+        A session cookie that is not this application's makes a guest, whatever else is there.
+
+        Raises:
+            SourceDownError: (when awaited) the store of sessions or the database can't be asked.
+
+        """
+        header = request.header("cookie")
+        cookies = values_of(header, self._cookies) if header else None
+        if not cookies:
+            return None
+        session_id = None
+        if self._settings.session_cookie in cookies:
+            session_id = self._crypter.decrypt(cookies[self._settings.session_cookie])
+            if session_id is None:
+                return None
+        if session_id is None and self._remember_cookie not in cookies:
+            return None
+        return self._user(session_id, cookies)
+
+    async def _user(self, session_id: bytes | None, cookies: dict[str, bytes]) -> User | None:
+        record = None
+        if session_id is not None and is_session_id(session_id):
+            record = await self._record(session_id.decode(), cookies)
+        login = None
+        if record is not None and record.is_alive(self._clock(), self._settings.session_lifetime):
+            login = record.login(self._settings.auth_driver)
+        if login is None and self._settings.remember:
+            login = self._remembered(cookies)
+        number = integer(login)
+        return None if number is None else await self._users.find(number)
+
+    async def _record(self, session_id: str, cookies: dict[str, bytes]) -> Record | None:
+        if self._sessions is not None:
+            return await self._sessions.find(session_id)
+        payload = cookies.get(PAYLOAD_COOKIE)
+        return None if payload is None else record_in(payload, self._crypter)
+
+    def _remembered(self, cookies: dict[str, bytes]) -> bytes | None:
+        outer = cookies.get(self._remember_cookie)
+        inner = None if outer is None else self._crypter.decrypt(outer)
+        decrypted = None if inner is None else self._crypter.decrypt(inner)
+        return None if decrypted is None else login_in_remember_cookie(decrypted)
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        if self._sessions is not None:
+            await self._sessions.aclose()
+        await self._users.aclose()
+        await self._database.aclose()
+
+
+def _key(settings: Rakit) -> str:
+    if settings.key:
+        return settings.key
+    if settings.key_file:
+        return key_in(Path(settings.key_file))
+    if settings.path:
+        return key_in(Path(settings.path, "key.php"))
+    raise ConfigError("rakit.key: missing; set rakit.path, rakit.key_file or rakit.key")
+
+
+def _database(settings: Rakit, timeout_s: float) -> Database:
+    if not settings.database_url:
+        raise ConfigError("rakit.database_url: missing; users are looked up there")
+    return database(
+        settings.database_url, connections=settings.database_connections, timeout_s=timeout_s
+    )
+
+
+def _store(settings: Rakit, users_database: Database, timeout_s: float) -> Store | None:
+    """Make the store of the session driver; None for `cookie`, which needs none."""
+    driver, connections = settings.session_driver, settings.database_connections
+    if driver == "file":
+        return FileStore(_session_path(settings), threads=connections)
+    if driver == "database":
+        return DatabaseStore(users_database, settings.database_prefix + settings.session_table)
+    if driver == "redis":
+        url = settings.redis_url or LOCAL_REDIS
+        return RedisStore(url, connections=connections, timeout_s=timeout_s)
+    if driver == "memcached":
+        return MemcachedStore(
+            settings.memcached_servers,
+            cache_key=settings.cache_key,
+            connections=connections,
+            timeout_s=timeout_s,
+        )
+    if driver == "apc":
+        raise ConfigError(
+            'rakit.session_driver: "apc" keeps sessions in the memory of PHP, which no other '
+            'program can read; use "file", "database", "redis" or "memcached" in the application'
+        )
+    return None
+
+
+def _session_path(settings: Rakit) -> Path:
+    if settings.session_path:
+        return Path(settings.session_path)
+    if settings.path:
+        return Path(settings.path, "storage", "sessions")
+    raise ConfigError("rakit.session_path: missing; set it, or rakit.path")

@@ -1,0 +1,1 @@
+"""Where a Rakit application keeps its sessions: a module for each driver."""
