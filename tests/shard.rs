@@ -23,6 +23,7 @@ enum Seen {
     Requested(Handle),
     Abandoned(Handle),
     Refused(u16),
+    Aborted(&'static str),
     Message(Handle, Vec<u8>),
     Idle(Handle),
     RateLimited(Handle),
@@ -126,6 +127,7 @@ fn noted(event: Event<'_, GrowingBuffer>) -> Seen {
         Event::Requested { handle, .. } => Seen::Requested(handle),
         Event::Abandoned { handle, .. } => Seen::Abandoned(handle),
         Event::Refused { refusal, .. } => Seen::Refused(refusal.status),
+        Event::Aborted { reason, .. } => Seen::Aborted(reason),
         Event::Message { handle, payload: Payload::Borrowed(bytes), .. } => {
             Seen::Message(handle, bytes.to_vec())
         }
@@ -1004,7 +1006,7 @@ fn time_ends_every_state() {
 #[test]
 fn a_new_ping_timeout_lets_those_who_were_silent_answer_first() {
     let never = Settings { ping_interval: 0, ping_timeout: 0, ..Settings::default() };
-    let mut server = Server::new(never);
+    let mut server = Server::new(never.clone());
     let (mut client, handle) = server.open();
     server.now = 3_600_000;
     server.poll();
@@ -1067,7 +1069,7 @@ fn those_who_are_there_count_when_a_limit_for_one_address_is_set() {
     let mut server = Server::new(Settings::default());
     let (first, _) = server.open();
     let limited = Settings { max_connections_per_ip: 1, ..Settings::default() };
-    server.shard.configure(limited);
+    server.shard.configure(limited.clone());
     let mut second = server.connect();
     second.write_all(REQUEST).unwrap();
     server.until_seen(&Seen::Refused(503));

@@ -162,6 +162,15 @@ def test_effective_ping_interval(interval, timeout, effective):
         ("allowed_origins", ["https://example.com", "http://localhost:8000", "null"]),
         ("allowed_origins", ["https://*.example.com:8443", "https://[::1]:8443"]),
         ("allowed_origins", ["capacitor://localhost", "chrome-extension://abcdef"]),
+        ("trusted_proxies", ["10.0.0.0/8", "192.0.2.1", "::1", "2001:db8::/32", "unix"]),
+        ("trusted_proxies", ["0.0.0.0/0", "::/0", "::ffff:10.0.0.0/104"]),
+        ("forwarding_header", "forwarded"),
+        ("max_header_size", 512),
+        ("max_header_size", 65_535),
+        ("rate_limit", 0.5),
+        ("rate_limit", 1_000_000),
+        ("max_channel_name_bytes", 255),
+        ("max_json_depth", 1000),
         ("allowed_hosts", ["example.com", "example.com:6001", "[::1]:6001", "127.0.0.1"]),
         ("supported_protocols", ["chat.v1", "graphql-ws", "!#$%&'*+-.^_`|~"]),
         ("operators", ["7", "admin@example.com"]),
@@ -178,9 +187,39 @@ def test_allowed(key, value):
     assert final == (tuple(value) if isinstance(value, list) else value)
 
 
+NO_NETWORKS = [
+    "",
+    "localhost",
+    "10.0.0.1/8",
+    "10.0.0.0/255.0.0.0",
+    "10.0.0.0/33",
+    "10.0.0.0/08",
+    "10.0.0.1:80",
+    "::1%lo",
+    "[::1]",
+    "UNIX",
+    "1",
+    "*",
+]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("trusted_proxies", "10.0.0.0/8"),
+        *(("trusted_proxies", [network]) for network in NO_NETWORKS),
+        ("forwarding_header", "x-real-ip"),
+        ("max_header_size", 511),
+        ("max_header_size", 65_536),
+        ("max_fragments", 0),
+        ("rate_limit", -0.1),
+        ("rate_limit", float("nan")),
+        ("rate_limit", True),
+        ("rate_burst", 0),
+        ("max_channel_name_bytes", 0),
+        ("max_channel_name_bytes", 256),
+        ("max_json_depth", 0),
+        ("max_json_depth", 1001),
         ("host", ""),
         ("host", "[::1]"),
         ("host", "127.0.0.1:6001"),

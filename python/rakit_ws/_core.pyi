@@ -11,6 +11,7 @@ from typing_extensions import Buffer, Self, Unpack
 
 __all__ = [
     "ABANDONED",
+    "ABORTED",
     "ACCEPT_PAUSED",
     "ACCEPT_RESUMED",
     "BINARY",
@@ -57,6 +58,8 @@ ACCEPT_RESUMED: Final[int]
 """(ACCEPT_RESUMED, 0, None): connections are accepted again."""
 DROPPING: Final[int]
 """(DROPPING, handle, queued: int): messages for a slow reader are dropped; once for each time."""
+ABORTED: Final[int]
+"""(ABORTED, 0, (reason, peer)): the engine ended a connection without a word, before its request."""
 RATE_LIMITED: Final[int]
 """(RATE_LIMITED, handle, None): messages are refused, and the client was not told for a second."""
 
@@ -231,7 +234,15 @@ class Request:
 
     @property
     def peer(self) -> str:
-        """`address:port`, `[address]:port` for IPv6, `unix:` for a Unix socket."""
+        """
+        Who asks: `address:port`, `[address]:port` for IPv6, `unix:` for a Unix socket.
+
+        Behind one of `trusted_proxies` that is whom it names; without a port, if it names none.
+        """
+
+    @property
+    def proxy(self) -> str | None:
+        """The other end of our socket, where that is a proxy; None: it is `peer` itself."""
 
 @type_check_only
 class EngineSettings(TypedDict, total=False):
@@ -249,6 +260,11 @@ class EngineSettings(TypedDict, total=False):
     """0: no limit."""
     message_rate: tuple[float, int]
     """Messages a second (0: no limit), and how many at once."""
+    trusted_proxies: Sequence[str]
+    """Addresses, networks and `unix`."""
+    forwarding_header: str
+    """`x-forwarded-for` or `forwarded`."""
+    proxy_protocol: bool
     max_send_buffer: int
     slow_reader: str
     """`close` or `drop`."""

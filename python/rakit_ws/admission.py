@@ -147,7 +147,8 @@ def is_local(request: Request) -> bool:
     too: a sandboxed frame has that origin. So is one that equals `Host`: a hostile name may
     resolve to 127.0.0.1.
     """
-    is_direct = all(request.header(name) is None for name in _FORWARDING_HEADERS)
+    names = _FORWARDING_HEADERS
+    is_direct = request.proxy is None and all(request.header(name) is None for name in names)
     origin = request.header("origin")
     return is_direct and (origin is None or _is_loopback(Origin.parse(origin)))
 

@@ -25,6 +25,7 @@ from rakit_ws.options import (
     is_line,
     is_listen_host,
     is_origin,
+    is_proxy,
     is_request_path,
     is_secret,
     is_token,
@@ -414,6 +415,30 @@ class Config(Table):
         precedent="websockets and aiohttp 10 s; half of it, since a stop waits for it",
     )
 
+    trusted_proxies: tuple[str, ...] = option(
+        'proxies that are believed who asks: addresses, networks, "unix" for Unix sockets',
+        names('IP addresses, networks such as 10.0.0.0/8, or "unix"', is_proxy),
+        default=(),
+        zero="nobody is believed: the other end of the socket asks",
+        cost="whoever connects from there can be anybody, as far as this server can tell",
+        precedent="nginx's set_real_ip_from and Rails' trusted_proxies; none by default, as with nginx",
+    )
+    forwarding_header: Literal["x-forwarded-for", "forwarded"] = option(
+        "where `trusted_proxies` say who asks: `x-forwarded-for`, or `forwarded` (RFC 7239); the "
+        "other header is ignored, since proxies pass on what clients write there",
+        choice("x-forwarded-for", "forwarded"),
+        default="x-forwarded-for",
+        precedent="nginx, HAProxy, Caddy, Traefik and AWS write X-Forwarded-For",
+    )
+    proxy_protocol: bool = option(
+        "expect each connection to begin with a PROXY header (version 1 or 2) that says who asks; "
+        "from `trusted_proxies`, or from anybody where there are none",
+        boolean(),
+        default=False,
+        cost="two more system calls for each connection",
+        reached="connections without a sound header, or from others, are aborted",
+        precedent="off, as with nginx and HAProxy (accept-proxy)",
+    )
     origin_required: bool = option(
         "refuse handshakes without Origin (403)",
         boolean(),
@@ -588,6 +613,14 @@ def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
     yield (
         config.command_access == "everyone" and not _is_loopback(config.host),
         "command_access is everyone on an address that others can reach",
+    )
+    yield (
+        any(network.endswith("/0") for network in config.trusted_proxies),
+        "trusted_proxies has everybody in it: any client can invent its address",
+    )
+    yield (
+        config.proxy_protocol and not config.trusted_proxies,
+        "proxy_protocol without trusted_proxies: whoever can connect can invent its address",
     )
     yield (
         config.command_access == "operators" and not (config.operators or config.operator_token),

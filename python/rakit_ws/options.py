@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, fields, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rakit_ws.errors import ConfigError
@@ -172,6 +172,19 @@ def is_address(text: str) -> bool:
     """Whether `text` is an IPv4 or IPv6 address, without brackets and port."""
     try:
         ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_proxy(text: str) -> bool:
+    """Whether `text` is an address, a network without host bits, or "unix"."""
+    if text == "unix":
+        return True
+    if re.fullmatch(r"[0-9A-Fa-f:.]+(?:/(?:0|[1-9][0-9]{0,2}))?", text) is None:
+        return False  # Python takes more: masks, zones, leading zeros.
+    try:
+        ip_network(text)
     except ValueError:
         return False
     return True

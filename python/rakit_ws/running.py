@@ -125,6 +125,9 @@ class Running:
             "max_fragments": config.max_fragments,
             "max_head_bytes": config.max_header_size,
             "max_control_frames_per_s": config.max_control_frames_per_second,
+            "trusted_proxies": config.trusted_proxies,
+            "forwarding_header": config.forwarding_header,
+            "proxy_protocol": config.proxy_protocol,
             "message_rate": (config.rate_limit, config.rate_burst),
         }
 
@@ -394,6 +397,9 @@ class Running:
             self._on_abandoned(handle, content)
         elif kind == _core.IDLE:
             self._notify("idle", self.hub.by_handle[handle])
+        elif kind == _core.ABORTED:
+            reason, peer = content
+            log.limited(logging.INFO, "connection aborted", source=reason, reason=reason, peer=peer)
         elif kind == _core.RATE_LIMITED:
             self._on_rate_limited(handle)
         elif kind == _core.REFUSED:

@@ -40,6 +40,11 @@ counters! {
     accepted,
     /// Connections aborted at once, because even refusing them was over the limit.
     aborted_over_limit,
+    /// Connections aborted because their PROXY header was malformed, or was none.
+    proxy_headers_malformed,
+    /// Connections aborted because a PROXY header is wanted, and they came from nobody who is
+    /// trusted to send one.
+    proxies_untrusted,
     /// Handshakes that were read whole and reported.
     requested,
     /// Of those, given up before the caller decided.

@@ -36,3 +36,25 @@ impl Full {
         *counter += 1;
     }
 }
+
+/// Whether one more connection is taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It is.
+    Yes,
+    /// Only to be answered 503.
+    ToBeTold(Full),
+    /// It is aborted.
+    No,
+}
+
+impl Room {
+    /// Room for one more than `count`, if that is below `most`; `slack` more are told.
+    pub fn within(count: usize, most: usize, slack: usize, full: Full) -> Self {
+        match count {
+            count if count < most => Self::Yes,
+            count if count < most + slack => Self::ToBeTold(full),
+            _ => Self::No,
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use crate::protocol::handshake::forwarded::Hop;
 use rustix::net::{SocketAddrAny, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -14,6 +15,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 pub enum Address {
     /// IPv4 or IPv6; an IPv4 peer of a dual-stack listener is given as IPv4.
     Inet(SocketAddr),
+    /// An address whose port nobody has told.
+    Host(IpAddr),
     /// A Unix socket; a peer's has no path.
     Unix(Option<PathBuf>),
 }
@@ -23,6 +26,7 @@ impl Address {
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Inet(address) => Some(address.ip()),
+            Self::Host(ip) => Some(*ip),
             Self::Unix(_) => None,
         }
     }
@@ -35,10 +39,18 @@ impl Address {
     }
 }
 
+impl From<Hop> for Address {
+    fn from(hop: Hop) -> Self {
+        hop.port.map_or(Self::Host(hop.ip), |port| Self::Inet(SocketAddr::new(hop.ip, port)))
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inet(address) => address.fmt(formatter),
+            Self::Host(IpAddr::V4(ip)) => ip.fmt(formatter),
+            Self::Host(IpAddr::V6(ip)) => write!(formatter, "[{ip}]"),
             Self::Unix(Some(path)) => write!(formatter, "unix:{}", path.display()),
             Self::Unix(None) => formatter.write_str("unix:"),
         }
@@ -120,7 +132,7 @@ impl Listener {
         };
         let inode = match &address {
             Address::Unix(Some(path)) => inode_of(path),
-            Address::Unix(None) | Address::Inet(_) => None,
+            Address::Unix(None) | Address::Inet(_) | Address::Host(_) => None,
         };
         Ok(Self { socket: socket.into(), address, inode })
     }

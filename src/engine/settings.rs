@@ -5,6 +5,7 @@ use crate::protocol::deflate::Policy;
 
 use super::rate::Rate;
 use super::timers::Millis;
+use super::trust::Trust;
 
 /// What becomes of a client that reads more slowly than it is sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Default for Compression {
 }
 
 /// The settings of a shard. A time of 0 means never, except where it says otherwise.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Bounds of the protocol.
     pub limits: Limits,
@@ -67,6 +68,11 @@ pub struct Settings {
     pub compression: Compression,
     /// Connections of every kind; one more is answered 503.
     pub max_connections: usize,
+    /// Proxies that speak for others.
+    pub trust: Trust,
+    /// Whether each connection begins with a PROXY header, sent by one of those, or by anybody
+    /// where there are none.
+    pub proxy_protocol: bool,
     /// Connections from one IPv4 address or one IPv6 /64; one more is answered 503, and further
     /// ones are aborted, so that nobody fills the tables with requests that never end. 0: no limit.
     pub max_connections_per_ip: u32,
@@ -95,6 +101,8 @@ impl Default for Settings {
             slow_reader: SlowReader::Close,
             compression: Compression::default(),
             max_connections: 10_000,
+            trust: Trust::default(),
+            proxy_protocol: false,
             max_connections_per_ip: 0,
             max_undecided_handshakes: 1024,
             handshake_timeout: 10_000,

@@ -19,6 +19,7 @@ pub mod encoder;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
+pub mod proxy;
 pub mod utf8;
 
 pub use assembler::{Kind, Limits};

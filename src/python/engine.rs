@@ -33,9 +33,10 @@ const ACCEPT_PAUSED: u8 = 21;
 const ACCEPT_RESUMED: u8 = 22;
 const DROPPING: u8 = 23;
 const RATE_LIMITED: u8 = 24;
+const ABORTED: u8 = 25;
 
 /// The first element of each event of [`Engine::poll`], under its name in Python.
-pub const KINDS: [(&str, u8); 11] = [
+pub const KINDS: [(&str, u8); 12] = [
     ("TEXT", TEXT),
     ("BINARY", BINARY),
     ("REQUESTED", REQUESTED),
@@ -47,6 +48,7 @@ pub const KINDS: [(&str, u8); 11] = [
     ("ACCEPT_RESUMED", ACCEPT_RESUMED),
     ("DROPPING", DROPPING),
     ("RATE_LIMITED", RATE_LIMITED),
+    ("ABORTED", ABORTED),
 ];
 
 /// An event on its way to Python: what it is, whom it concerns, the rest.
@@ -90,7 +92,7 @@ impl Engine {
 
     #[pyo3(signature = (**settings))]
     fn configure(&mut self, settings: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
-        let settings = overlaid(*self.shard.settings(), settings)?;
+        let settings = overlaid(self.shard.settings().clone(), settings)?;
         let now = self.now();
         self.shard.at(now).configure(settings);
         Ok(())
@@ -373,8 +375,8 @@ fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
             };
             (opcode, handle.to_bits(), bytes_of(py, payload).into_any().unbind())
         }
-        Event::Requested { handle, request, peer } => {
-            let request = Py::new(py, Request::new(request, peer))?;
+        Event::Requested { handle, request, peer, proxy } => {
+            let request = Py::new(py, Request::new(request, peer, proxy))?;
             (REQUESTED, handle.to_bits(), request.into_any())
         }
         Event::Abandoned { handle, reason } => (ABANDONED, handle.to_bits(), object(py, reason)?),
@@ -382,6 +384,7 @@ fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
             let what = (refusal.status, refusal.reason, peer.to_string());
             (REFUSED, 0, object(py, what)?)
         }
+        Event::Aborted { peer, reason } => (ABORTED, 0, object(py, (reason, peer.to_string()))?),
         Event::RateLimited { handle } => (RATE_LIMITED, handle.to_bits(), py.None()),
         Event::Idle { handle } => (IDLE, handle.to_bits(), py.None()),
         Event::Closed { handle, closed: Closed { code, reason, side } } => {

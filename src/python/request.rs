@@ -10,12 +10,13 @@ use crate::protocol;
 pub struct Request {
     request: protocol::Request,
     peer: Address,
+    proxy: Option<Address>,
 }
 
 impl Request {
-    /// The request of this peer.
-    pub fn new(request: protocol::Request, peer: Address) -> Self {
-        Self { request, peer }
+    /// The request of this peer, which came through this proxy.
+    pub fn new(request: protocol::Request, peer: Address, proxy: Option<Address>) -> Self {
+        Self { request, peer, proxy }
     }
 }
 
@@ -60,6 +61,11 @@ impl Request {
     #[getter]
     fn peer(&self) -> String {
         self.peer.to_string()
+    }
+
+    #[getter]
+    fn proxy(&self) -> Option<String> {
+        self.proxy.as_ref().map(ToString::to_string)
     }
 
     fn __repr__(&self) -> String {

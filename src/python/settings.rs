@@ -3,7 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::engine::{Millis, Rate, Settings, SlowReader};
+use crate::engine::{Millis, Proxy, Rate, Settings, SlowReader};
+use crate::protocol::handshake::forwarded::ForwardingHeader;
 
 use super::errors::UsageError;
 
@@ -31,6 +32,9 @@ fn set(settings: &mut Settings, name: &str, value: &Bound<'_, PyAny>) -> PyResul
             settings.control_rate = Rate::per_second(number(name, value)?);
         }
         "message_rate" => settings.message_rate = rate(name, value)?,
+        "trusted_proxies" => settings.trust.set_proxies(proxies(name, value)?),
+        "forwarding_header" => settings.trust.header = forwarding_header(name, value)?,
+        "proxy_protocol" => settings.proxy_protocol = flag(name, value)?,
         "max_send_buffer" => settings.max_send_buffer = number(name, value)?,
         "slow_reader" => settings.slow_reader = slow_reader(name, value)?,
         "compression" => settings.compression.enabled = flag(name, value)?,
@@ -76,6 +80,20 @@ fn between(name: &str, value: &Bound<'_, PyAny>, least: u8, most: u8) -> PyResul
 
 fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value.extract().map_err(|_| wrong(name, value, "True or False"))
+}
+
+fn proxies(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<Proxy>> {
+    let proxies = value.extract::<Vec<String>>().ok();
+    let proxies = proxies.and_then(|texts| texts.iter().map(|text| text.parse().ok()).collect());
+    proxies.ok_or_else(|| wrong(name, value, "a list of addresses, networks or \"unix\""))
+}
+
+fn forwarding_header(name: &str, value: &Bound<'_, PyAny>) -> PyResult<ForwardingHeader> {
+    match value.extract() {
+        Ok("x-forwarded-for") => Ok(ForwardingHeader::XForwardedFor),
+        Ok("forwarded") => Ok(ForwardingHeader::Forwarded),
+        _ => Err(wrong(name, value, "\"x-forwarded-for\" or \"forwarded\"")),
+    }
 }
 
 /// Events a second, and how many at once.

@@ -119,7 +119,12 @@ class Client:
 
     @property
     def remote_address(self) -> str:
-        """`address:port` of the peer, `[address]:port` for IPv6, `unix:` for a Unix socket."""
+        """
+        `address:port` of the peer, `[address]:port` for IPv6, `unix:` for a Unix socket.
+
+        Behind one of `trusted_proxies` it is the client that the proxy names, without a port if
+        the proxy names none; `request.proxy` is then the proxy's own.
+        """
         return self.request.peer
 
     @property

@@ -6,19 +6,20 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::protocol::deflate::{Agreement, InflaterPool, Inflation};
 use crate::protocol::handshake::RequestReader;
-use crate::protocol::{CloseCode, Decoder, MessageBuffer, Opcode, Role, close, encoder};
+use crate::protocol::{CloseCode, Decoder, MessageBuffer, Opcode, Role, close, encoder, proxy};
 
 use super::compression::Sending;
 use super::full::Full;
 use super::handle::Handle;
-use super::listener::Address;
 use super::outbox::Outbox;
 use super::poller::Interest;
 use super::settings::Settings;
 use super::timers::{Millis, NEVER};
 use super::topics::Membership;
+use super::trust::Origin;
 
 mod allowance;
+mod arriving;
 mod receiving;
 mod transport;
 
@@ -60,8 +61,10 @@ pub enum State<B> {
 pub struct Requesting {
     /// What has come of the request.
     pub reader: RequestReader,
+    /// What has come of the header in front of it, where the PROXY protocol wants one.
+    pub announcement: Option<proxy::Reader>,
     /// Who asks.
-    pub peer: Address,
+    pub origin: Origin,
     /// Why it will be answered 503.
     pub full: Option<Full>,
 }
@@ -142,7 +145,7 @@ pub struct Connection<B> {
     sending: Sending,
     /// What it hears.
     pub memberships: Vec<Membership>,
-    /// Its address, for the limit on those.
+    /// The address that it counts for, once that is known; `None` for a proxy.
     pub ip: Option<IpAddr>,
     /// What the poller watches for.
     pub interest: Interest,
@@ -174,7 +177,7 @@ impl<B: MessageBuffer> Connection<B> {
         Self {
             transport,
             handle,
-            ip: requesting.peer.ip(),
+            ip: None,
             state: State::Requesting(Box::new(requesting)),
             tail: Vec::new(),
             has_backlog: false,

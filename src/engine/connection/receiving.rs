@@ -2,9 +2,11 @@
 
 use crate::engine::counters::Counters;
 use crate::engine::full::Full;
+use crate::engine::per_ip::PerIp;
 use crate::engine::settings::Settings;
 use crate::engine::shard::Event;
 use crate::engine::timers::Millis;
+use crate::engine::trust::Origin;
 use crate::protocol::decoder::Event as Decoded;
 use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::handshake::{Progress, response};
@@ -44,6 +46,8 @@ pub struct Turn<'a> {
     pub settings: &'a Settings,
     /// The totals.
     pub counters: &'a mut Counters,
+    /// How many come from each address.
+    pub per_ip: &'a mut PerIp,
     /// Whether one more handshake may wait for the caller.
     pub may_ask: bool,
     /// The time.
@@ -54,6 +58,9 @@ impl<B: MessageBuffer> Connection<B> {
     /// Receive once, unless there is a backlog, and report what that completes.
     pub fn receive(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
         match self.state {
+            State::Requesting(ref requesting) if requesting.announcement.is_some() => {
+                self.receive_announcement(turn, emit)
+            }
             State::Requesting(_) => self.receive_request(turn, emit),
             State::Deciding(_) => Fate::Lives,
             State::Open(_) | State::Closing { awaiting: Some(_), .. } => {
@@ -85,15 +92,19 @@ impl<B: MessageBuffer> Connection<B> {
         };
         let piece = turn.buffer.get(..count).unwrap_or_default();
         let busy = (!turn.may_ask).then_some(Full::Undecided);
-        let result = requesting.reader.receive(piece, turn.settings.max_head_bytes);
-        let result = match (result, requesting.full.or(busy)) {
-            (Ok(Progress::Complete(..)), Some(full)) => {
-                full.count(turn.counters);
-                Err(full.refusal())
+        let mut result = requesting.reader.receive(piece, turn.settings.max_head_bytes);
+        if let Ok(Progress::Complete(request, _)) = &result {
+            let identified = requesting.identify(request, &mut self.ip, turn.settings, turn.per_ip);
+            match (identified, requesting.full.or(busy)) {
+                (Err(refusal), _) => result = Err(refusal),
+                (Ok(()), Some(full)) => {
+                    full.count(turn.counters);
+                    result = Err(full.refusal());
+                }
+                (Ok(()), None) => {}
             }
-            (result, _) => result,
-        };
-        let peer = requesting.peer.clone();
+        }
+        let Origin { peer, proxy } = requesting.origin.clone();
         match result {
             Ok(Progress::Incomplete) => {}
             Ok(Progress::Complete(mut request, taken)) => {
@@ -104,7 +115,7 @@ impl<B: MessageBuffer> Connection<B> {
                 let asked_at = turn.now;
                 self.state =
                     State::Deciding(Box::new(Undecided { key, agreement, early, asked_at }));
-                emit(Event::Requested { handle: self.handle, request, peer });
+                emit(Event::Requested { handle: self.handle, request, peer, proxy });
             }
             Err(refusal) => {
                 turn.counters.refused += 1;

@@ -32,7 +32,17 @@ impl Transport {
 
     /// Receive once into `room`, which is not empty.
     pub fn receive(&mut self, room: &mut [u8]) -> Received {
-        receive(&self.socket, room)
+        receive(&self.socket, room, RecvFlags::empty())
+    }
+
+    /// Look at what the socket has, and leave it there.
+    pub fn peek(&self, room: &mut [u8]) -> Received {
+        receive(&self.socket, room, RecvFlags::PEEK)
+    }
+
+    /// Take what was seen off the socket, as much as `seen` holds.
+    pub fn take(&self, seen: &mut [u8]) -> Received {
+        receive(&self.socket, seen, RecvFlags::empty())
     }
 
     /// Send what waits, as far as the socket takes it; returns how many bytes left the outbox.
@@ -42,7 +52,7 @@ impl Transport {
 
     /// Receive and forget, once, into `room`: whether more may come.
     pub fn discard(&self, room: &mut [u8]) -> bool {
-        receive(&self.socket, room) != Received::End
+        receive(&self.socket, room, RecvFlags::empty()) != Received::End
     }
 
     /// Close our half.
@@ -58,8 +68,8 @@ impl AsFd for Transport {
     }
 }
 
-fn receive(socket: &OwnedFd, room: &mut [u8]) -> Received {
-    match recv(socket, room, RecvFlags::empty()).map(|(_, count)| count) {
+fn receive(socket: &OwnedFd, room: &mut [u8], flags: RecvFlags) -> Received {
+    match recv(socket, room, flags).map(|(_, count)| count) {
         Ok(0) => Received::End,
         Ok(count) => Received::Bytes(count),
         Err(Errno::AGAIN | Errno::INTR) => Received::Nothing,

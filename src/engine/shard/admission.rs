@@ -1,20 +1,20 @@
 //! How connections come in: listeners, limits, and the caller's decision.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
 use crate::engine::connection::{Connection, Requesting, Transport};
-use crate::engine::full::Full;
+use crate::engine::full::{Full, Room};
 use crate::engine::handle::Handle;
 use crate::engine::listener::{Address, ListenError, Listener};
 use crate::engine::poller::Interest;
-use crate::engine::settings::Settings;
 use crate::engine::timers::Millis;
+use crate::engine::trust::Origin;
 use crate::protocol::handshake::{HeaderLine, RequestReader, response};
-use crate::protocol::{MessageBuffer, Refusal};
+use crate::protocol::{MessageBuffer, Refusal, proxy};
 
 use super::{Accepting, Event, FIRST_LISTENER_KEY, Shard, eviction, slot_number};
 
@@ -23,9 +23,6 @@ const MAX_ACCEPTS: usize = 256;
 
 /// Connections over the limit that are kept long enough to be told 503; beyond, they are aborted.
 const MAX_OVER_LIMIT: usize = 64;
-
-/// The same for connections over the limit of one address.
-const MAX_OVER_LIMIT_PER_IP: usize = 8;
 
 /// How long accepting rests when descriptors or memory have run out, or the listener fails.
 const ACCEPT_PAUSE: Millis = 250;
@@ -61,7 +58,7 @@ impl<B: MessageBuffer> Shard<B> {
         headers: &[HeaderLine],
         first: Option<&[u8]>,
     ) -> bool {
-        let (settings, now) = (self.settings, self.now);
+        let (settings, now) = (self.settings.clone(), self.now);
         let inflaters = self.inflaters.clone();
         let Some(connection) = self.connection(handle) else { return false };
         let Some(key) = connection.undecided_key() else { return false };
@@ -119,25 +116,35 @@ impl<B: MessageBuffer> Shard<B> {
     fn admit(&mut self, socket: OwnedFd, peer: Address, emit: &mut impl FnMut(Event<'_, B>)) {
         self.counters.accepted += 1;
         self.make_room(emit);
-        let full = match self.room_for(&peer) {
+        let trust = &self.settings.trust;
+        let is_proxy = trust.covers(&peer);
+        if self.settings.proxy_protocol && !is_proxy && !trust.is_empty() {
+            self.counters.proxies_untrusted += 1;
+            return emit(Event::Aborted { peer, reason: "not one of trusted_proxies" });
+        }
+        let announcement = self.settings.proxy_protocol.then(proxy::Reader::default);
+        let counts = !is_proxy && announcement.is_none();
+        let ip = peer.ip().filter(|_| counts);
+        let full = match self.room_for(ip) {
             Room::Yes => None,
             Room::ToBeTold(full) => Some(full),
             Room::No => {
                 self.counters.aborted_over_limit += 1;
-                return;
+                return emit(Event::Aborted { peer, reason: "too many connections" });
             }
         };
-        if let Some(ip) = self.counted_ip(peer.ip()) {
-            *self.per_ip.entry(ip).or_default() += 1;
-        }
+        self.per_ip.enter(ip, &self.settings);
         self.next_generation = self.next_generation.checked_add(1).unwrap_or(1);
         let entry = self.connections.vacant_entry();
         let slot = slot_number(entry.key());
         let handle = Handle::new(slot, self.next_generation);
-        let requesting = Requesting { reader: RequestReader::default(), peer, full };
+        let origin = Origin { peer, proxy: None };
+        let reader = RequestReader::default();
+        let requesting = Requesting { reader, announcement, origin, full };
         let transport = Transport::plain(socket);
         let connection = Connection::new(transport, handle, requesting, &self.settings, self.now);
         let connection = entry.insert(connection);
+        connection.ip = ip;
         if self.poller.add(&*connection, u64::from(slot), Interest::READ).is_err() {
             // Out of kernel memory for one more watched socket.
             self.counters.aborted_over_limit += 1;
@@ -147,29 +154,12 @@ impl<B: MessageBuffer> Shard<B> {
         self.queue_for_eviction(handle);
     }
 
-    fn room_for(&self, peer: &Address) -> Room {
-        let Settings { max_connections, max_connections_per_ip, .. } = self.settings;
-        let count = self.connections.len();
-        let total = Room::within(count, max_connections, MAX_OVER_LIMIT, Full::Connections);
-        match (total, self.counted_ip(peer.ip())) {
-            (Room::Yes, Some(ip)) => {
-                let count = self.per_ip.get(&ip).copied().unwrap_or(0) as usize;
-                let most = max_connections_per_ip as usize;
-                Room::within(count, most, MAX_OVER_LIMIT_PER_IP, Full::PerIp)
-            }
-            (total, _) => total,
+    fn room_for(&self, ip: Option<IpAddr>) -> Room {
+        let (count, most) = (self.connections.len(), self.settings.max_connections);
+        match Room::within(count, most, MAX_OVER_LIMIT, Full::Connections) {
+            Room::Yes => self.per_ip.room(ip, &self.settings),
+            full => full,
         }
-    }
-
-    /// The address that a connection counts for: an IPv6 client has a whole /64.
-    pub(super) fn counted_ip(&self, ip: Option<IpAddr>) -> Option<IpAddr> {
-        if self.settings.max_connections_per_ip == 0 {
-            return None;
-        }
-        Some(match ip? {
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
-            v4 @ IpAddr::V4(_) => v4,
-        })
     }
 
     fn pause_accepting(&mut self, error: io::Error, emit: &mut impl FnMut(Event<'_, B>)) {
@@ -225,22 +215,4 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 /// Whether this process or the machine has no descriptor left.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
-}
-
-/// Whether one more connection is taken in.
-enum Room {
-    Yes,
-    /// Only to be answered 503.
-    ToBeTold(Full),
-    No,
-}
-
-impl Room {
-    fn within(count: usize, most: usize, slack: usize, full: Full) -> Self {
-        match count {
-            count if count < most => Self::Yes,
-            count if count < most + slack => Self::ToBeTold(full),
-            _ => Self::No,
-        }
-    }
 }

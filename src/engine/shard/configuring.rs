@@ -1,8 +1,6 @@
 //! Other settings while connections are there.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-
+use crate::engine::per_ip::PerIp;
 use crate::engine::settings::Settings;
 use crate::engine::timers::Millis;
 use crate::protocol::MessageBuffer;
@@ -20,6 +18,7 @@ impl<B: MessageBuffer> Shard<B> {
     /// from now on.
     pub fn configure(&mut self, settings: Settings) {
         let before = std::mem::replace(&mut self.settings, settings);
+        let settings = self.settings.clone();
         if (before.ping_interval, before.ping_timeout)
             != (settings.ping_interval, settings.ping_timeout)
         {
@@ -51,13 +50,10 @@ impl<B: MessageBuffer> Shard<B> {
 
     /// Only where there is a limit for one address is it known how many come from each.
     fn count_addresses(&mut self) {
-        let mut per_ip: HashMap<IpAddr, u32> = HashMap::new();
+        self.per_ip = PerIp::default();
         for (_, connection) in &self.connections {
-            if let Some(ip) = self.counted_ip(connection.ip) {
-                *per_ip.entry(ip).or_default() += 1;
-            }
+            self.per_ip.enter(connection.ip, &self.settings);
         }
-        self.per_ip = per_ip;
     }
 }
 

@@ -62,7 +62,7 @@ impl<B: MessageBuffer> Shard<B> {
 
     /// Report its messages again.
     pub fn resume_reading(&mut self, handle: Handle) {
-        let (settings, now) = (self.settings, self.now);
+        let (settings, now) = (self.settings.clone(), self.now);
         if let Some(connection) = self.connection(handle) {
             connection.resume(&settings, now);
             if connection.has_backlog() {
@@ -135,14 +135,7 @@ impl<B: MessageBuffer> Shard<B> {
             Stage::Deciding => self.undecided -= 1,
             Stage::Requesting | Stage::Ending => {}
         }
-        if let Some(ip) = self.counted_ip(connection.ip)
-            && let Some(count) = self.per_ip.get_mut(&ip)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.per_ip.remove(&ip);
-            }
-        }
+        self.per_ip.leave(connection.ip, &self.settings);
     }
 
     /// See to it that the connection's deadline has an entry.
@@ -157,7 +150,7 @@ impl<B: MessageBuffer> Shard<B> {
 
     pub(super) fn fire_timers(&mut self, emit: &mut impl FnMut(Event<'_, B>)) {
         self.resume_accepting();
-        let settings = self.settings;
+        let settings = self.settings.clone();
         for _ in 0..MAX_EXPIRIES {
             let Some((at, handle)) = self.timers.pop_due(self.now) else { break };
             let Some(connection) = self.connection(handle) else { continue };
@@ -182,9 +175,18 @@ impl<B: MessageBuffer> Shard<B> {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let handle = connection.handle();
         match &connection.state {
+            State::Requesting(requesting) if requesting.announcement.is_some() => {
+                let peer = requesting.origin.peer.clone();
+                self.counters.handshake_timeouts += 1;
+                emit(Event::Aborted { peer, reason: "no PROXY header in time" });
+                self.remove(slot);
+            }
             State::Requesting(requesting) => {
                 let refusal = Refusal::new(408, "the handshake took too long");
-                emit(Event::Refused { peer: requesting.peer.clone(), refusal: refusal.clone() });
+                emit(Event::Refused {
+                    peer: requesting.origin.peer.clone(),
+                    refusal: refusal.clone(),
+                });
                 self.counters.handshake_timeouts += 1;
                 self.refuse(slot, &refusal);
             }

@@ -47,7 +47,7 @@ impl<B: MessageBuffer> Shard<B> {
         if connection.age(now) < GRACE {
             return false;
         }
-        let peer = requesting.peer.clone();
+        let peer = requesting.origin.peer.clone();
         let refusal = Refusal::new(503, "no request yet, and others wait for the place");
         self.refuse(handle.slot(), &refusal);
         self.settle(handle.slot());

@@ -1,8 +1,7 @@
 //! The engine: one poller with its connections, its queues and its topics.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use slab::Slab;
@@ -15,6 +14,7 @@ use super::connection::{Closed, Connection, Fate, READ_BUFFER_BYTES, State, Turn
 use super::counters::Counters;
 use super::handle::Handle;
 use super::listener::{Address, Listener};
+use super::per_ip::PerIp;
 use super::poller::{Poller, Ready};
 use super::settings::Settings;
 use super::timers::{Millis, Timers};
@@ -44,6 +44,8 @@ pub enum Event<'a, B> {
         request: Request,
         /// Who asks.
         peer: Address,
+        /// The other end of the socket, where that is a proxy.
+        proxy: Option<Address>,
     },
     /// It was given up before it was decided: it is gone, out of time, or the server stops.
     Abandoned {
@@ -58,6 +60,13 @@ pub enum Event<'a, B> {
         peer: Address,
         /// What it was told.
         refusal: Refusal,
+    },
+    /// The engine ended a connection without a word, before its request was whole.
+    Aborted {
+        /// Whose.
+        peer: Address,
+        /// Why: one of a few constants.
+        reason: &'static str,
     },
     /// A whole message.
     Message {
@@ -179,7 +188,7 @@ pub struct Shard<B> {
     accepting: Accepting,
     connections: Slab<Connection<B>>,
     next_generation: u32,
-    per_ip: HashMap<IpAddr, u32>,
+    per_ip: PerIp,
     /// Those who have not sent their request, the oldest first, among others that have.
     requesting: VecDeque<Handle>,
     /// To accept with when all other descriptors are taken.
@@ -207,13 +216,14 @@ impl<B: MessageBuffer> Shard<B> {
     /// A shard without listeners. `now` is the clock's present time.
     pub fn new(settings: Settings, now: Millis) -> io::Result<Self> {
         Ok(Self {
+            compressor: Compressor::new(settings.compression),
             settings,
             poller: Poller::new()?,
             listeners: Vec::new(),
             accepting: Accepting::Yes,
             connections: Slab::new(),
             next_generation: 0,
-            per_ip: HashMap::new(),
+            per_ip: PerIp::default(),
             requesting: VecDeque::new(),
             reserve: eviction::reserve(),
             undecided: 0,
@@ -225,7 +235,6 @@ impl<B: MessageBuffer> Shard<B> {
             dirty: Vec::new(),
             news: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
-            compressor: Compressor::new(settings.compression),
             inflaters: InflaterPool::default(),
             counters: Counters::default(),
             now,
@@ -350,6 +359,7 @@ impl<B: MessageBuffer> Shard<B> {
                 buffer: &mut self.buffer,
                 settings: &self.settings,
                 counters: &mut self.counters,
+                per_ip: &mut self.per_ip,
                 may_ask: self.undecided < self.settings.max_undecided_handshakes,
                 now: self.now,
             },

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod extensions;
+pub mod forwarded;
 pub mod request;
 pub mod response;
 
