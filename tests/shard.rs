@@ -344,6 +344,63 @@ fn a_pong_resets_the_silence() {
 }
 
 #[test]
+fn a_peer_that_vanished_is_gone_with_the_ping_timeout_and_its_socket_with_the_close_timeout() {
+    let mut server = Server::new(Settings::default());
+    let (_client, handle) = server.open();
+    server.shard.subscribe(handle, "a");
+    for (now, open, connections) in
+        [(59_999, 1, 1), (60_000, 0, 1), (64_999, 0, 1), (65_000, 0, 0), (65_001, 0, 0)]
+    {
+        server.now = now;
+        server.poll();
+        server.poll();
+        server.shard.flush();
+        assert_eq!((server.shard.open_count(), server.shard.len()), (open, connections), "{now}");
+    }
+    assert_eq!(server.seen, [Seen::Closed(handle, 4008, Side::Server)]);
+    assert_eq!(server.shard.topics().count(), 0);
+    assert_eq!((server.counter("ping_timeouts"), server.counter("close_timeouts")), (1, 1));
+}
+
+#[test]
+fn a_peer_that_vanished_with_its_window_shut_is_gone_likewise() {
+    let mut server = Server::new(Settings::default());
+    let (_client, handle) = server.open();
+    // Until neither the system takes more, nor half of what may wait here is free.
+    while server.shard.queued_bytes(handle) < 600_000 {
+        server.shard.send(handle, Opcode::Text, Outgoing::Copy(&[b'a'; 10_000]));
+        server.shard.flush();
+    }
+    for (now, open) in [(59_999, 1), (60_000, 0)] {
+        server.now = now;
+        server.poll();
+        server.poll();
+        server.shard.flush();
+        assert_eq!((server.shard.open_count(), server.shard.len()), (open, 1), "{now}");
+    }
+    server.now = 65_000;
+    server.poll();
+    assert!(server.shard.is_empty());
+    assert_eq!(server.seen.last(), Some(&Seen::Closed(handle, 4008, Side::Server)));
+}
+
+#[test]
+fn a_peer_that_closes_but_keeps_tcp_is_cut_off_in_time() {
+    let mut server = Server::new(Settings { close_timeout: 500, ..Settings::default() });
+    let (mut client, handle) = server.open();
+    client.write_all(&masked(Opcode::Close, &1000_u16.to_be_bytes())).unwrap();
+    server.until_seen(&Seen::Closed(handle, 1000, Side::Peer));
+    server.shard.flush();
+    server.now = 499;
+    server.poll();
+    assert_eq!(server.shard.len(), 1);
+    server.now = 500;
+    server.poll();
+    assert!(server.shard.is_empty());
+    assert_eq!(read_to_end(&mut client)[..4], [0x88, 2, 3, 0xe8]);
+}
+
+#[test]
 fn a_handshake_that_is_not_complete_in_time_gets_408() {
     let mut server = Server::new(Settings::default());
     let mut client = server.connect();

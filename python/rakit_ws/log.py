@@ -19,6 +19,7 @@ from functools import lru_cache
 from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING, Any, TextIO
 
+from rakit_ws.background import Background, writer_to
 from rakit_ws.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -147,9 +148,12 @@ class _Limit:
         return suppressed
 
 
-def configure(config: Config) -> None:
+def configure(config: Config, *, in_background: bool = False) -> None:
     """
     Write the log where and how `config` says; what an earlier call set up is taken down.
+
+    `in_background` leaves the writing to a thread: no line waits for who reads it, and where
+    10,000 wait, more are dropped and counted.
 
     The logger is the process's: of two servers the last one to configure it decides. With
     `logging_enabled` false nothing below error is logged, errors go to standard error, and
@@ -160,6 +164,8 @@ def configure(config: Config) -> None:
 
     """
     handler = _handler(config)
+    if in_background:
+        handler = _in_background(handler)
     handler.set_name(LOGGER_NAME)
     handler.setFormatter(JsonFormatter() if config.log_format == "json" else TextFormatter())
     logger = logging.getLogger(LOGGER_NAME)
@@ -184,6 +190,33 @@ def _handler(config: Config) -> logging.Handler:
             f'log_file: "{config.log_file}" can\'t be opened: {fault.strerror}; '
             "allowed: a file that can be appended to"
         ) from None
+
+
+def _in_background(handler: logging.Handler) -> logging.Handler:
+    if isinstance(handler, WatchedFileHandler):
+        target = handler
+
+        def write(lines: str) -> None:
+            target.reopenIfNeeded()
+            stream: Any = target.stream
+            stream.write(f"{lines}\n")
+            stream.flush()
+
+        return Background(write, handler.close, _dropped)
+    stream = getattr(handler, "stream", None)
+    try:
+        descriptor = stream.fileno() if isinstance(stream, io.TextIOWrapper) else None
+    except OSError:  # it is none of the system's
+        descriptor = None
+    if descriptor is None or not isinstance(stream, io.TextIOWrapper):
+        return handler
+    stream.flush()
+    return Background(writer_to(descriptor, stream.encoding), handler.close, _dropped)
+
+
+def _dropped(count: int) -> logging.LogRecord:
+    event = Event("log lines dropped", {"count": count})
+    return logging.LogRecord(LOGGER_NAME, logging.WARNING, __file__, 0, event, None, None)
 
 
 def _stream_handler(stream: TextIO) -> logging.Handler:

@@ -211,7 +211,7 @@ class Server:
 
         """
         self._owns_process = True
-        logs.configure(self.config)
+        logs.configure(self.config, in_background=True)
         raise_descriptor_limit()
         keep_freed_memory()
         if self.config.loop == "uvloop":
@@ -340,7 +340,7 @@ class Server:
             plan = self._planned()
             users = running.users_for(plan.config)
             if self._owns_process:
-                logs.configure(plan.config)
+                logs.configure(plan.config, in_background=True)
             else:
                 log.refresh()
             running.reconfigure(plan.config, users)

@@ -299,7 +299,8 @@ impl Engine {
     }
 
     fn abort_all(&mut self) {
-        self.shard.abort_all();
+        let now = self.now();
+        self.shard.at(now).abort_all();
     }
 
     fn pause_reading(&mut self, py: Python<'_>, handle: u64) -> PyResult<()> {

@@ -426,6 +426,11 @@ impl<B: MessageBuffer> Connection<B> {
         }
     }
 
+    /// Let the end of its socket be a reset: it has had its time.
+    pub fn abort(&mut self) {
+        self.transport.abort();
+    }
+
     fn linger(&mut self, now: Millis) {
         self.state = State::Lingering { shut: false };
         self.since = now;

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use socket2::SockRef;
 
 use crate::engine::outbox::Outbox;
 
@@ -53,6 +55,14 @@ impl Transport {
     /// Receive and forget, once, into `room`: whether more may come.
     pub fn discard(&self, room: &mut [u8]) -> bool {
         receive(&self.socket, room, RecvFlags::empty()) != Received::End
+    }
+
+    /// See to it that closing the socket resets it. Without that the system would go on with what
+    /// is not sent or not acknowledged, without a descriptor: for a minute, or for as long as the
+    /// peer keeps its window shut.
+    pub fn abort(&mut self) {
+        // Fails only where TCP has ended already.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
     /// Close our half.

@@ -42,8 +42,15 @@ impl<B: MessageBuffer> Shard<B> {
         count
     }
 
-    /// End TCP of every connection at once. Nothing is reported.
+    /// End TCP of every connection at once. Nothing is reported. Those that something waits for, or
+    /// that have had their time to close, are reset.
     pub fn abort_all(&mut self) {
+        let (now, patience) = (self.now, self.settings.close_timeout / 2);
+        for (_, connection) in &mut self.connections {
+            if !connection.outbox.is_empty() || connection.age(now) >= patience {
+                connection.abort();
+            }
+        }
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             self.remove(slot_number(slot));
@@ -208,6 +215,7 @@ impl<B: MessageBuffer> Shard<B> {
             }
             State::Closing { .. } | State::Lingering { .. } => {
                 self.counters.close_timeouts += 1;
+                connection.abort();
                 self.remove(slot);
             }
         }
