@@ -22,7 +22,7 @@ rust := $(shell find src -name '*.rs') $(wildcard Cargo.toml Cargo.lock build.rs
 pure := --no-default-features
 
 .PHONY: help run test test-rust test-python check check-format check-lint check-types check-floors \
-	check-rust coverage autobahn fuzz bench compare bench-guard docs format clean
+	check-rust coverage autobahn fuzz soak bench compare bench-guard docs format clean
 
 help:
 	@echo 'make run      build what is needed and start the server (ARGS="--port 7000")'
@@ -33,6 +33,7 @@ help:
 	@echo 'make bench-guard instructions of fixed work, beside the committed ones (ARGS=--update)'
 	@echo 'make autobahn the conformance suite, where there is a Python 2.7 (ARGS="6.4.* 9.3.1")'
 	@echo 'make fuzz     cargo-fuzz, where there is one (ARGS="decoder", FUZZ_SECONDS=600)'
+	@echo 'make soak     ten minutes of churn, and what they leave behind (ARGS="--minutes 0.5")'
 	@echo 'make docs     write the generated parts of README and docs/ anew'
 	@echo 'make format   format the code of both languages'
 	@echo 'make coverage what the Python tests reach'
@@ -79,6 +80,9 @@ coverage: $(VENV)/.dev
 
 autobahn: $(VENV)/.dev
 	$(python) tests/compliance/autobahn/run.py $(ARGS)
+
+soak: $(VENV)/.bench
+	$(python) tests/soak/soak.py $(ARGS)
 
 fuzz:
 	fuzz/run.sh $(ARGS)

@@ -1,5 +1,6 @@
 //! Where the mutations begin.
 
+use rakit_ws_core::protocol::deflate::Deflater;
 use serde_json::Value;
 
 /// Larger ones say nothing that these do not say, and cost most of the time.
@@ -47,6 +48,34 @@ pub fn requests() -> Vec<Vec<u8>> {
     whole
         .chain([[&[64][..], eager.as_bytes(), b"\x81\x85\x00\x00\x00\x00hello"].concat()])
         .collect()
+}
+
+/// What a target for inflating takes: its two bytes of settings, and compressed messages.
+pub fn compressed() -> Vec<Vec<u8>> {
+    const BLOCK: &[u8] = b"the quick brown fox jumps over the lazy dog, and the dog over the fox. ";
+    let random: Vec<u8> = {
+        let mut random = fastrand::Rng::with_seed(7692);
+        std::iter::repeat_with(|| random.u8(..)).take(700).collect()
+    };
+    let messages =
+        [vec![], b"Hello".to_vec(), BLOCK.to_vec(), BLOCK.repeat(12), vec![0; 9_000], random];
+    let ours = messages.iter().flat_map(|message| {
+        [0, 1, 6, 9].map(|level| {
+            let mut out = Vec::new();
+            Deflater::new(15, level, 8, false).compress(message, &mut out);
+            out
+        })
+    });
+    let by_hand: [&[u8]; 5] = [
+        b"\x00",
+        // Stored, fixed, and one that is final with more behind it (RFC 7692 §7.2.3).
+        b"\x00\x05\x00\xfa\xffHello\x00",
+        b"\xf2\x48\xcd\xc9\xc9\x07\x00",
+        b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00",
+        b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00",
+    ];
+    let all = ours.chain(by_hand.map(<[u8]>::to_vec));
+    all.map(|payload| [&[14, 5][..], &payload].concat()).collect()
 }
 
 /// Hexadecimal text, or a list of that and `{"repeat", "times"}`.

@@ -48,19 +48,23 @@ fn limit_of(setting: u8) -> u64 {
 }
 
 /// A decoder with what its owner keeps for it.
-struct Peer {
+pub(super) struct Peer {
     decoder: Decoder<GrowingBuffer>,
     limits: Limits,
     tail: Vec<u8>,
-    seen: Vec<Seen>,
+    pub(super) seen: Vec<Seen>,
 }
 
 impl Peer {
     fn new(role: Role, limits: Limits) -> Self {
-        Self { decoder: Decoder::new(role), limits, tail: Vec::new(), seen: Vec::new() }
+        Self::with(Decoder::new(role), limits)
     }
 
-    fn receive(&mut self, piece: &[u8]) {
+    pub(super) fn with(decoder: Decoder<GrowingBuffer>, limits: Limits) -> Self {
+        Self { decoder, limits, tail: Vec::new(), seen: Vec::new() }
+    }
+
+    pub(super) fn receive(&mut self, piece: &[u8]) {
         let mut bytes = std::mem::take(&mut self.tail);
         bytes.extend_from_slice(piece);
         let mut input = bytes.as_mut_slice();
@@ -76,7 +80,7 @@ impl Peer {
     }
 
     /// Receive as the engine does: payloads of some size straight into their own memory.
-    fn receive_directly(&mut self, mut piece: &[u8], at_least: u64) {
+    pub(super) fn receive_directly(&mut self, mut piece: &[u8], at_least: u64) {
         while !piece.is_empty() {
             let Some(room) = self.decoder.room(at_least) else {
                 let (now, later) = piece.split_at(piece.len().min(7));

@@ -5,4 +5,5 @@
 pub mod decoder;
 pub mod handshake;
 pub mod header;
+pub mod inflate;
 mod reference;
