@@ -22,7 +22,7 @@ rust := $(shell find src -name '*.rs') $(wildcard Cargo.toml Cargo.lock build.rs
 pure := --no-default-features
 
 .PHONY: help run test test-rust test-python check check-format check-lint check-types check-floors \
-	check-rust coverage autobahn fuzz soak bench compare bench-guard docs format clean
+	check-rust coverage autobahn fuzz soak valgrind bench compare bench-guard docs format clean
 
 help:
 	@echo 'make run      build what is needed and start the server (ARGS="--port 7000")'
@@ -34,6 +34,7 @@ help:
 	@echo 'make autobahn the conformance suite, where there is a Python 2.7 (ARGS="6.4.* 9.3.1")'
 	@echo 'make fuzz     cargo-fuzz, where there is one (ARGS="decoder", FUZZ_SECONDS=600)'
 	@echo 'make soak     ten minutes of churn, and what they leave behind (ARGS="--minutes 0.5")'
+	@echo 'make valgrind tests of the native module under valgrind, where there is one'
 	@echo 'make docs     write the generated parts of README and docs/ anew'
 	@echo 'make format   format the code of both languages'
 	@echo 'make coverage what the Python tests reach'
@@ -83,6 +84,9 @@ autobahn: $(VENV)/.dev
 
 soak: $(VENV)/.bench
 	$(python) tests/soak/soak.py $(ARGS)
+
+valgrind: $(VENV)/.dev
+	$(python) tests/valgrind/run.py $(ARGS)
 
 fuzz:
 	fuzz/run.sh $(ARGS)
