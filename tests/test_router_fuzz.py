@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from raw_client import TEXT, frame
 
-TYPES = {"message", "private", "channel", "broadcast", "ack", "error", "pong"}
+TYPES = {"message", "private", "channel", "broadcast", "presence", "ack", "error", "pong"}
 
 channels = st.sampled_from(["room", "n" * 255, "n" * 256, "\x00", ""])
 events = st.sampled_from(["subscribe", "unsubscribe", "message", "auth", "presence", "Message"])

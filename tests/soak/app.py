@@ -18,6 +18,7 @@ server = Server(
     max_send_buffer=256 * 1024,
     max_channels_per_client=16,
     presence={"interval": 0.5},
+    compression={"enabled": True},
 )
 
 

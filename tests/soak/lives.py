@@ -13,6 +13,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import websockets
+
 from raw_client import (
     BINARY,
     CONTINUATION,
@@ -24,6 +26,7 @@ from raw_client import (
     frame,
     request,
     text,
+    within,
 )
 
 if TYPE_CHECKING:
@@ -283,13 +286,44 @@ async def knock_and_run(place):
             client.reset()
 
 
+def compressing(place):
+    """Connect another library's client, which offers compression."""
+    return websockets.connect(
+        f"ws://{place.address}", compression="deflate", ping_interval=None, max_size=None
+    )
+
+
+async def live_compressed(place):
+    """Publish compressed messages, and read what comes."""
+    async with compressing(place) as client:
+        channel = place.random.choice(CHANNELS)
+        await client.send(json.dumps({"event": "subscribe", "channel": channel, "id": 1}))
+        for number in range(place.random.randrange(10)):
+            data = f"compressible {number} " * place.random.randrange(1, 300)
+            message = {"event": "message", "channel": channel, "data": data, "id": number}
+            await client.send(json.dumps(message))
+        await client.send('{"ping":1,"id":"last"}')
+        while json.loads(await within(client.recv())).get("id") != "last":
+            pass
+        if place.chance(0.3):
+            client.transport.abort()
+
+
+async def live_with_a_bomb(place):
+    """Send a little that stands for much: 1009."""
+    async with compressing(place) as client:
+        await client.send("0" * 3_000_000)
+        await within(client.wait_closed())
+        assert client.close_code == 1009, client.close_code
+
+
 # How many of a hundred clients live so.
 LIVES = {
-    live_politely: 18,
+    live_politely: 12,
     live_in_small_pieces: 6,
-    live_and_vanish: 14,
+    live_and_vanish: 12,
     live_half_open: 4,
-    live_and_stall: 8,
+    live_and_stall: 6,
     live_and_flood: 2,
     live_and_break_the_protocol: 8,
     live_with_odd_json: 5,
@@ -301,4 +335,6 @@ LIVES = {
     ask_slowly: 3,
     ask_nonsense: 6,
     knock_and_run: 3,
+    live_compressed: 8,
+    live_with_a_bomb: 2,
 }

@@ -17,6 +17,7 @@ import asyncio
 import collections
 import itertools
 import json
+import logging
 import random
 import re
 import signal
@@ -340,6 +341,8 @@ def plot(samples, path):
 
 
 def main():
+    # It says that it has written to a peer that is gone; so it shall.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description="Minutes of churn, and what they leave behind.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=100, help="at the same time")
