@@ -11,8 +11,8 @@ from rakit_ws import Client, Opcode, Server
 server = Server(
     port=0,
     handshake_timeout=3,
-    ping_interval=2,
-    ping_timeout=6,
+    ping_interval=4,
+    ping_timeout=15,
     close_timeout=2,
     max_buffer_size=256 * 1024,
     max_send_buffer=256 * 1024,
