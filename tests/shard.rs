@@ -29,6 +29,8 @@ enum Seen {
     RateLimited(Handle),
     Closed(Handle, u16, Side),
     Dropping(Handle, usize),
+    MemoryShort,
+    MemoryAmple,
     AcceptPaused,
     AcceptResumed,
 }
@@ -117,6 +119,19 @@ impl Server {
         read
     }
 
+    /// Take in what the clients have sent, as far as it goes.
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(1));
+            self.poll();
+            self.shard.flush();
+        }
+    }
+
+    fn count_of(&self, seen: &Seen) -> usize {
+        self.seen.iter().filter(|each| *each == seen).count()
+    }
+
     fn counter(&self, name: &str) -> u64 {
         self.shard.counters().iter().find(|(this, _)| *this == name).unwrap().1
     }
@@ -140,6 +155,8 @@ fn noted(event: Event<'_, GrowingBuffer>) -> Seen {
             Seen::Closed(handle, code.get(), side)
         }
         Event::Dropping { handle, queued } => Seen::Dropping(handle, queued),
+        Event::MemoryShort { .. } => Seen::MemoryShort,
+        Event::MemoryAmple { .. } => Seen::MemoryAmple,
         Event::AcceptPaused { .. } => Seen::AcceptPaused,
         Event::AcceptResumed => Seen::AcceptResumed,
     }
@@ -728,6 +745,205 @@ fn a_message_larger_than_the_bound_goes_to_a_client_for_which_nothing_waits() {
     let large = vec![b'x'; 50_000];
     assert!(server.shard.send(handle, Opcode::Text, Outgoing::Copy(&large)));
     assert_eq!(server.serve_until_read(&mut client, 50_004)[4..], large);
+}
+
+fn with_memory(max_memory: usize) -> Server {
+    Server::new(Settings { max_memory, ..Settings::default() })
+}
+
+/// The beginning of a message of a million bytes.
+fn unfinished(len: usize) -> Vec<u8> {
+    let mut frame = masked(Opcode::Binary, &vec![0; 1_000_000]);
+    frame.truncate(len);
+    frame
+}
+
+#[test]
+fn what_peers_make_the_shard_hold_is_counted_and_given_back() {
+    let mut server = with_memory(0);
+    assert_eq!(server.shard.memory_held(), 0);
+    let mut clients: Vec<_> = (0..3).map(|_| server.open()).collect();
+    let idle = server.shard.memory_held();
+    assert!((3 * 1536..3 * 2048).contains(&idle), "{idle}");
+    clients[0].0.write_all(&unfinished(200_000)).unwrap();
+    server.settle();
+    let partial = server.shard.memory_held() - idle;
+    assert!((199_000..=410_000).contains(&partial), "{partial}");
+    for (_, handle) in &clients {
+        server.shard.subscribe(*handle, "news");
+    }
+    server.shard.publish("news", Opcode::Text, &vec![b'x'; 500_000]);
+    let shared = server.shard.memory_held() - idle - partial;
+    assert!((500_000..501_000).contains(&shared), "once for all three: {shared}");
+    server.shard.send(clients[1].1, Opcode::Text, Outgoing::Copy(&vec![b'x'; 100_000]));
+    assert!(server.shard.memory_held() - idle - partial - shared >= 100_000);
+    clients.clear();
+    server.until("the end", |server| server.shard.is_empty());
+    assert_eq!(server.shard.memory_held(), 0);
+}
+
+#[test]
+fn when_memory_is_short_handshakes_are_refused_and_those_who_hold_much_wait() {
+    let mut server = with_memory(4_000_000);
+    let (mut large, handle) = server.open();
+    let (mut small, modest) = server.open();
+    let mut early = server.connect();
+    server.settle();
+    let (_hog, hog) = server.open();
+    server.shard.send(hog, Opcode::Text, Outgoing::Copy(&vec![b'x'; 3_040_000]));
+    server.poll();
+    server.poll();
+    assert_eq!(server.count_of(&Seen::MemoryShort), 1);
+    let mut late = server.connect();
+    for asking in [&mut early, &mut late] {
+        asking.write_all(REQUEST).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    for _ in 0..3 {
+        server.poll();
+    }
+    assert_eq!(server.count_of(&Seen::Refused(503)), 2);
+    // One that holds little is served as always.
+    small.write_all(&masked(Opcode::Text, b"me")).unwrap();
+    let message = masked(Opcode::Binary, &vec![0; 1_000_000]);
+    large.set_nonblocking(true).unwrap();
+    let taken = large.write(&message).unwrap();
+    large.set_nonblocking(false).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    for _ in 0..10 {
+        server.poll();
+    }
+    assert_eq!(server.count_of(&Seen::Message(modest, b"me".to_vec())), 1);
+    assert_eq!(server.counter("memory_pauses"), 1);
+    assert_eq!(server.counter("closed_for_memory"), 0);
+    // The queue leaves with the flush, and the large message goes on.
+    server.until_seen(&Seen::MemoryAmple);
+    assert!(head(&mut early).starts_with("HTTP/1.1 503"));
+    assert!(head(&mut late).starts_with("HTTP/1.1 503"));
+    server.shard.flush();
+    let mut writer = large.try_clone().unwrap();
+    let sending = std::thread::spawn(move || writer.write_all(&message[taken..]).unwrap());
+    server.until_seen(&Seen::Message(handle, vec![0; 1_000_000]));
+    sending.join().unwrap();
+    server.open();
+    assert_eq!((server.counter("closed"), server.counter("memory_shortages")), (0, 1));
+}
+
+#[test]
+fn beyond_the_limit_those_who_hold_most_are_closed_with_1013_and_nobody_else() {
+    let limit = 3_000_000;
+    let mut server = with_memory(limit);
+    let (mut modest, handle) = server.open();
+    let mut hogs: Vec<_> = (0..30).map(|_| server.open()).collect();
+    let message = masked(Opcode::Binary, &vec![7; 50_000]);
+    modest.write_all(&message[..20_000]).unwrap();
+    server.settle();
+    let mut most = 0;
+    for (client, _) in &mut hogs {
+        client.set_nonblocking(true).unwrap();
+        let _ = client.write(&unfinished(700_000)).unwrap();
+        for _ in 0..10 {
+            server.poll();
+            server.shard.flush();
+            most = most.max(server.shard.memory_held());
+        }
+        // Nobody waits for the second that a shortage may last.
+        server.now += 1000;
+    }
+    assert!(most <= limit, "{most}");
+    let closed = server.counter("closed_for_memory");
+    assert!((10..30).contains(&closed), "{closed}");
+    assert_eq!(server.counter("closed"), closed);
+    modest.write_all(&message[20_000..]).unwrap();
+    server.until_seen(&Seen::Message(handle, vec![7; 50_000]));
+    let codes = server.seen.iter().filter_map(|seen| match seen {
+        Seen::Closed(_, code, side) => Some((*code, *side)),
+        _ => None,
+    });
+    assert!(codes.clone().count() > 0);
+    assert!(codes.clone().all(|end| end == (1013, Side::Server)));
+}
+
+#[test]
+fn one_whose_partial_message_has_to_go_is_told_1013() {
+    let mut server = with_memory(100_000);
+    let (mut client, handle) = server.open();
+    client.write_all(&unfinished(150_000)).unwrap();
+    server.until_seen(&Seen::Closed(handle, 1013, Side::Server));
+    assert!(server.shard.memory_held() < 10_000);
+    server.shard.flush();
+    let mut close = [0; 4];
+    client.read_exact(&mut close).unwrap();
+    assert_eq!((close[0], &close[2..]), (0x88, &1013_u16.to_be_bytes()[..]));
+}
+
+#[test]
+fn a_shortage_that_lasts_is_ended_at_the_cost_of_those_who_hold_most() {
+    let mut server = with_memory(4_000_000);
+    let (mut modest, _) = server.open();
+    let hogs: Vec<_> = (0..5).map(|_| server.open()).collect();
+    // Over three quarters in queues of clients that do not read.
+    let hog_handles: Vec<Handle> = hogs.iter().map(|(_, handle)| *handle).collect();
+    let mut filled = 0;
+    while server.count_of(&Seen::MemoryShort) == 0 {
+        for handle in &hog_handles {
+            server.shard.send(*handle, Opcode::Text, Outgoing::Copy(&vec![b'x'; 20_000]));
+            server.shard.flush();
+        }
+        server.poll();
+        filled += 1;
+        assert!(filled < 10_000);
+    }
+    assert_eq!(server.counter("closed"), 0);
+    let began = server.now;
+    assert_eq!(server.shard.next_deadline(), Some(began + 1000));
+    server.now = began + 999;
+    server.poll();
+    assert_eq!(server.counter("closed_for_memory"), 0);
+    server.now = began + 1000;
+    server.poll();
+    server.poll();
+    assert_eq!(server.count_of(&Seen::MemoryAmple), 1);
+    let closed = server.counter("closed_for_memory");
+    assert!((1..5).contains(&closed), "no more than needed: {closed}");
+    modest.write_all(&masked(Opcode::Text, b"me")).unwrap();
+    server.until("a message", |server| {
+        server.seen.iter().any(|seen| matches!(seen, Seen::Message(..)))
+    });
+}
+
+#[test]
+fn where_messages_are_dropped_memory_that_is_short_lowers_the_bound() {
+    let settings =
+        Settings { max_memory: 4_000_000, slow_reader: SlowReader::Drop, ..Settings::default() };
+    let mut server = Server::new(settings);
+    let hogs: Vec<_> = (0..20).map(|_| server.open()).collect();
+    for _ in 0..4000 {
+        for (_, handle) in &hogs {
+            server.shard.send(*handle, Opcode::Text, Outgoing::Copy(&[b'x'; 5000]));
+        }
+        server.shard.flush();
+        server.poll();
+        assert!(server.shard.memory_held() <= 4_000_000);
+    }
+    assert!(server.counter("messages_dropped") > 1000);
+    assert_eq!(server.counter("closed"), 0, "for as long as the shortage is no second old");
+}
+
+#[test]
+fn a_batch_that_causes_much_is_written_as_it_comes_and_not_only_by_its_flush() {
+    let mut server = Server::new(Settings { max_send_buffer: 1 << 30, ..Settings::default() });
+    let (_client, handle) = server.open();
+    let before = server.counter("bytes_sent");
+    let payload = vec![0; 1 << 20];
+    for _ in 0..15 {
+        server.shard.send(handle, Opcode::Binary, Outgoing::Copy(&payload));
+    }
+    assert_eq!(server.counter("bytes_sent"), before, "one write for each connection");
+    for _ in 0..2 {
+        server.shard.send(handle, Opcode::Binary, Outgoing::Copy(&payload));
+    }
+    assert!(server.counter("bytes_sent") > before);
 }
 
 #[test]

@@ -28,6 +28,10 @@ impl MessageBuffer for Pooled {
         self.len
     }
 
+    fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     fn room(&mut self, at_least: usize, expected: usize) -> &mut [u8] {
         if self.bytes.is_empty() {
             self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();

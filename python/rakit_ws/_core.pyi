@@ -18,6 +18,8 @@ __all__ = [
     "CLOSED",
     "DROPPING",
     "IDLE",
+    "MEMORY_AMPLE",
+    "MEMORY_SHORT",
     "RATE_LIMITED",
     "REFUSED",
     "REQUESTED",
@@ -62,6 +64,10 @@ ABORTED: Final[int]
 """(ABORTED, 0, (reason, peer)): the engine ended a connection without a word, before its request."""
 RATE_LIMITED: Final[int]
 """(RATE_LIMITED, handle, None): messages are refused, and the client was not told for a second."""
+MEMORY_SHORT: Final[int]
+"""(MEMORY_SHORT, 0, held: int): over 3/4 of `max_memory` are held; handshakes are refused."""
+MEMORY_AMPLE: Final[int]
+"""(MEMORY_AMPLE, 0, held: int): that is over, less than 5/8 are held."""
 
 @final
 class Message:
@@ -281,6 +287,8 @@ class EngineSettings(TypedDict, total=False):
     """9 to 15."""
     client_window_bits: int
     """9 to 15."""
+    max_memory: int
+    """0: no limit."""
     max_connections: int
     max_connections_per_ip: int
     max_undecided_handshakes: int
@@ -476,6 +484,15 @@ class Engine:
 
     def queued_bytes(self, handle: int) -> int:
         """Tell how many bytes wait for a client."""
+
+    @property
+    def memory_held(self) -> int:
+        """
+        Bytes held because of peers, which `max_memory` bounds.
+
+        Queues, each shared frame once, messages under way, what is received and not decoded,
+        requests, and 1.5 KiB for each connection.
+        """
 
     def counters(self) -> dict[str, int]:
         """Return totals since the engine was made, by name."""

@@ -289,6 +289,22 @@ class Config(Table):
         reached="431; so are more than 100 header lines",
         precedent="Node.js 16 KiB, Apache 8 KiB a line, nginx 4 times 8 KiB",
     )
+    max_memory: int = option(
+        "most that is held because of all clients together: queues (a frame for many counts once), "
+        "messages under way, requests, 1.5 KiB for each connection",
+        integer(0),
+        default=0,
+        unit="bytes",
+        zero="half of what the process may use: of the machine's memory, or less where a control "
+        "group or `ulimit -v` allows less",
+        cost="a sum is kept. Not counted: Python's own objects, up to 4 MiB of messages that are "
+        "being handled, messages that wait for an async hook",
+        reached="from three quarters on, handshakes are answered 503 and clients that hold over 64 "
+        "KiB are not read; beyond it, or after a second of that, those who hold most are closed "
+        "with 1013 (without a Close where some of their queue is under way)",
+        precedent="RabbitMQ stops reading from publishers at 0.6 of the memory, Redis closes those "
+        "who hold most (`maxmemory-clients`, off by default)",
+    )
     max_connections: int = option(
         "most connections at a time",
         integer(0),
@@ -605,6 +621,10 @@ def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
     yield (
         config.max_send_buffer < config.max_buffer_size,
         "max_send_buffer is below max_buffer_size: the largest message disconnects its receivers",
+    )
+    yield (
+        0 < config.max_memory < 8 * (config.max_buffer_size + config.max_send_buffer),
+        "max_memory is below 8 x (max_buffer_size + max_send_buffer): a few clients exhaust it",
     )
     yield (
         config.effective_ping_interval != config.ping_interval,

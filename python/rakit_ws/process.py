@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # glibc gives memory at the top of the heap back as soon as 128 KiB are free there, and takes
 # blocks over 128 KiB from the system one by one. Messages of 64 KiB and more then cost a page
@@ -50,6 +56,53 @@ def descriptors_allowed() -> int:
 
 def _finite(limit: int) -> int:
     return MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else limit
+
+
+def memory_allowed(root: Path = Path("/")) -> int:
+    """
+    Tell how many bytes the process may use; 0 where that can't be known.
+
+    The least of the machine's memory, the limits of its control groups (v2 and v1) and the limit
+    of its address space. `root` is where `proc` and `sys` are found.
+    """
+    limits = [*_physical_memory(), *_control_group_limits(root), *_address_space_limit()]
+    return min(limits, default=0)
+
+
+def _physical_memory() -> Iterator[int]:
+    with contextlib.suppress(ValueError, OSError):
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _address_space_limit() -> Iterator[int]:
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        yield soft
+
+
+def _control_group_limits(root: Path) -> Iterator[int]:
+    """Read the limits of the process's control group and of all above it."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mount, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            mount, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = mount / path.lstrip("/")
+        # In a container the path may be the host's, and the mount the group itself.
+        for each in (group, *group.parents):
+            yield from (int(text) for text in _lines(each / name) if text.isdecimal())
+            if each == mount:
+                break
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def keep_freed_memory() -> None:

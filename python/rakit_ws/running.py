@@ -23,7 +23,7 @@ from rakit_ws.hub.presence import Presence
 from rakit_ws.inbox import Inbox
 from rakit_ws.limits import BY_CLOSE, Limits, log_limit
 from rakit_ws.log import log
-from rakit_ws.process import descriptors_allowed
+from rakit_ws.process import descriptors_allowed, memory_allowed
 from rakit_ws.router import Router
 from rakit_ws.systemd import NOBODY, Systemd
 from rakit_ws.tasks import Tasks
@@ -114,6 +114,7 @@ class Running:
             "client_context_takeover": config.compression.client_context_takeover,
             "server_window_bits": config.compression.server_window_bits,
             "client_window_bits": config.compression.client_window_bits,
+            "max_memory": _max_memory(config),
             "max_connections": _max_connections(config),
             "max_connections_per_ip": config.max_connections_per_ip,
             "max_undecided_handshakes": config.max_undecided_handshakes,
@@ -185,6 +186,7 @@ class Running:
             rate_burst=config.rate_burst,
             max_send_buffer=config.max_send_buffer,
             slow_reader=config.slow_reader,
+            max_memory=_max_memory(config),
             max_channels_per_client=config.max_channels_per_client,
             max_channels=config.max_channels,
             max_channel_name_bytes=config.max_channel_name_bytes,
@@ -406,6 +408,12 @@ class Running:
             _log_refusal(*content)
         elif kind == _core.DROPPING:
             self._on_dropping(handle, content)
+        elif kind == _core.MEMORY_SHORT:
+            limit = _max_memory(self._config)
+            log.limited(logging.WARNING, "memory is short", held=content, limit=limit)
+        elif kind == _core.MEMORY_AMPLE:
+            closed = self.engine.counters()["closed_for_memory"]
+            log.limited(logging.INFO, "memory is ample", held=content, closed_so_far=closed)
         elif kind == _core.ACCEPT_PAUSED:
             log.limited(logging.WARNING, "accepting paused", error=content)
         elif kind == _core.ACCEPT_RESUMED:
@@ -571,6 +579,11 @@ def _is_loopback(addresses: list[str]) -> bool:
 
 def _is_unix(address: str) -> bool:
     return address.startswith("unix:")
+
+
+def _max_memory(config: Config) -> int:
+    """Tell how many bytes may be held because of clients; 0: that can't be known."""
+    return config.max_memory or memory_allowed() // 2
 
 
 def _max_connections(config: Config) -> int:

@@ -7,6 +7,7 @@ use crate::protocol::frame::MAX_HEADER_BYTES;
 use crate::protocol::{Opcode, encoder};
 
 use super::counters::Counters;
+use super::memory::Meter;
 use super::outbox::{Outbox, Outgoing};
 use super::settings::Compression;
 
@@ -27,6 +28,14 @@ pub enum Sending {
 }
 
 impl Sending {
+    /// Bytes that it holds.
+    pub fn held(&self) -> usize {
+        match self {
+            Self::InContext(_, Some(deflater)) => deflater.held(),
+            Self::Plain | Self::Alone(_) | Self::InContext(_, None) => 0,
+        }
+    }
+
     /// What this agreement lets the server do.
     pub fn by(agreement: Agreement) -> Self {
         match (agreement.server_context_takeover, agreement.server_window_bits) {
@@ -126,6 +135,7 @@ fn deflater(bits: u8, settings: Compression, takes_over: bool) -> Deflater {
 pub struct Publication<'a> {
     opcode: Opcode,
     payload: &'a [u8],
+    meter: Meter,
     plain: Option<Bytes>,
     /// By window bits; `None` where compression is not worth it.
     compressed: Vec<(u8, Option<Compressed>)>,
@@ -138,9 +148,9 @@ struct Compressed {
 }
 
 impl<'a> Publication<'a> {
-    /// Nothing is framed until somebody is to get it.
-    pub fn new(opcode: Opcode, payload: &'a [u8]) -> Self {
-        Self { opcode, payload, plain: None, compressed: Vec::new() }
+    /// Nothing is framed until somebody is to get it; then `meter` counts it.
+    pub fn new(opcode: Opcode, payload: &'a [u8], meter: Meter) -> Self {
+        Self { opcode, payload, meter, plain: None, compressed: Vec::new() }
     }
 
     /// Bytes of the message.
@@ -172,7 +182,7 @@ impl<'a> Publication<'a> {
     }
 
     fn plain(&mut self) -> Bytes {
-        let frame = || Bytes::from(encoder::frame(self.opcode, self.payload));
+        let frame = || self.meter.share(encoder::frame(self.opcode, self.payload));
         self.plain.get_or_insert_with(frame).clone()
     }
 
@@ -189,7 +199,7 @@ impl<'a> Publication<'a> {
         let compressed = compressor.compress(alone, self.payload, counters).map(|bytes| {
             let mut frame = Vec::with_capacity(MAX_HEADER_BYTES + bytes.len());
             encoder::append_compressed(&mut frame, self.opcode, bytes);
-            Compressed { frame: frame.into(), payload_len: bytes.len() }
+            Compressed { frame: self.meter.share(frame), payload_len: bytes.len() }
         });
         compressor.tidy();
         self.compressed.push((bits, compressed.clone()));

@@ -59,6 +59,8 @@ counters! {
     over_max_connections_per_ip,
     /// Of `refused`, 503: `max_undecided_handshakes` waited.
     over_max_undecided,
+    /// Of `refused`, 503: over three quarters of `max_memory` were held.
+    over_max_memory,
     /// Handshakes answered with 101.
     opened,
     /// WebSocket connections that ended, however.
@@ -128,6 +130,12 @@ counters! {
     bytes_sent,
     /// Pings sent.
     pings_sent,
+    /// Times that over three quarters of `max_memory` were held.
+    memory_shortages,
+    /// Connections not read for a while because of that, since they held much.
+    memory_pauses,
+    /// Connections of every kind that were ended to give memory back.
+    closed_for_memory,
     /// Times that accepting paused because descriptors or memory ran out.
     accept_pauses,
 }

@@ -13,6 +13,8 @@ pub enum Full {
     PerIp,
     /// `max_undecided_handshakes`.
     Undecided,
+    /// `max_memory`, of which over three quarters are held.
+    Memory,
 }
 
 impl Full {
@@ -22,6 +24,7 @@ impl Full {
             Self::Connections => "too many connections",
             Self::PerIp => "too many connections from here",
             Self::Undecided => "too many handshakes under way",
+            Self::Memory => "the server is short of memory",
         };
         Refusal::new(503, reason)
     }
@@ -32,6 +35,7 @@ impl Full {
             Self::Connections => &mut counters.over_max_connections,
             Self::PerIp => &mut counters.over_max_connections_per_ip,
             Self::Undecided => &mut counters.over_max_undecided,
+            Self::Memory => &mut counters.over_max_memory,
         };
         *counter += 1;
     }

@@ -10,6 +10,7 @@ mod counters;
 mod full;
 mod handle;
 mod listener;
+mod memory;
 mod outbox;
 mod per_ip;
 mod poller;

@@ -19,6 +19,9 @@ const CHUNK_START_BYTES: usize = 512;
 /// Where copied frames stop growing one chunk and start the next.
 const CHUNK_BYTES: usize = 16 * 1024;
 
+/// What a chunk costs beside its bytes: its entry, in a queue that may be half empty.
+const CHUNK_COST_BYTES: usize = 2 * size_of::<Chunk>();
+
 /// Chunks that one system call takes.
 const MAX_SLICES: usize = 64;
 
@@ -62,6 +65,9 @@ impl Outgoing<'_> {
 enum Chunk {
     /// Frames of this peer alone, one behind the other.
     Own(Vec<u8>),
+    /// A payload of this peer alone that the caller keeps.
+    Lent(Bytes),
+    /// A frame that waits for others too, and counts itself.
     Shared(Bytes),
 }
 
@@ -69,7 +75,16 @@ impl Chunk {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+            Self::Lent(bytes) | Self::Shared(bytes) => bytes,
+        }
+    }
+
+    /// What it costs to keep it, but for what is shared.
+    fn held(&self) -> usize {
+        match self {
+            Self::Own(bytes) => CHUNK_COST_BYTES + bytes.capacity(),
+            Self::Lent(bytes) => CHUNK_COST_BYTES + bytes.len(),
+            Self::Shared(_) => CHUNK_COST_BYTES,
         }
     }
 }
@@ -81,12 +96,18 @@ pub struct Outbox {
     /// Bytes of the first chunk that are already sent.
     sent: usize,
     len: usize,
+    held: usize,
 }
 
 impl Outbox {
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes that are kept for it: chunks that are not sent to their end, without those shared.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// Whether none waits.
@@ -99,15 +120,15 @@ impl Outbox {
         if let Some(Chunk::Own(own)) = self.chunks.back_mut()
             && own.len() < CHUNK_BYTES
         {
-            let before = own.len();
+            let (len, capacity) = (own.len(), own.capacity());
             write(own);
-            self.len += own.len() - before;
+            self.len += own.len() - len;
+            self.held += own.capacity() - capacity;
             return;
         }
         let mut own = Vec::with_capacity(len.max(CHUNK_START_BYTES));
         write(&mut own);
-        self.len += own.len();
-        self.chunks.push_back(Chunk::Own(own));
+        self.push(Chunk::Own(own));
     }
 
     /// Queue a whole message as one frame; copies it.
@@ -121,20 +142,27 @@ impl Outbox {
     pub fn push_shared_message(&mut self, opcode: Opcode, payload: Bytes) {
         let header = Header::unmasked(opcode, payload.len() as u64);
         self.append_with(MAX_HEADER_BYTES, |own| header.encode(own));
-        self.push_shared(payload);
+        self.push(Chunk::Lent(payload));
     }
 
     /// Queue a frame that is shared with others.
     pub fn push_shared(&mut self, bytes: Bytes) {
-        self.len += bytes.len();
-        self.chunks.push_back(Chunk::Shared(bytes));
+        self.push(Chunk::Shared(bytes));
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.len += chunk.bytes().len();
+        self.held += chunk.held();
+        self.chunks.push_back(chunk);
     }
 
     /// Put bytes in front of everything; nothing may have been sent of what waits.
     pub fn push_front(&mut self, bytes: Vec<u8>) {
         debug_assert_eq!(self.sent, 0);
-        self.len += bytes.len();
-        self.chunks.push_front(Chunk::Own(bytes));
+        let chunk = Chunk::Own(bytes);
+        self.len += chunk.bytes().len();
+        self.held += chunk.held();
+        self.chunks.push_front(chunk);
     }
 
     /// Drop everything.
@@ -204,6 +232,7 @@ impl Outbox {
             }
             count -= rest;
             self.sent = 0;
+            self.held -= first.held();
             self.chunks.pop_front();
         }
     }
@@ -233,6 +262,7 @@ mod tests {
         }
         assert!(received == expected);
         assert!(outbox.is_empty());
+        assert_eq!(outbox.held(), 0);
         assert_eq!(outbox.chunks.capacity(), 0, "an empty outbox owns nothing");
     }
 
@@ -246,6 +276,19 @@ mod tests {
         outbox.push_front(b"zero ".to_vec());
         assert_eq!(outbox.len(), 23);
         drain(&mut outbox, b"zero one two three four");
+    }
+
+    #[test]
+    fn what_is_held_is_counted_but_for_what_is_shared() {
+        let mut outbox = Outbox::default();
+        outbox.push_shared(vec![b'x'; 100_000].into());
+        assert_eq!((outbox.len(), outbox.held()), (100_000, CHUNK_COST_BYTES));
+        outbox.push_shared_message(Opcode::Text, vec![b'x'; 50_000].into());
+        outbox.push_message(Opcode::Text, &[b'x'; 3000]);
+        assert!(outbox.held() > 53_000 + 4 * CHUNK_COST_BYTES);
+        assert!(outbox.held() < 53_100 + 4 * CHUNK_COST_BYTES + CHUNK_START_BYTES);
+        outbox.clear();
+        assert_eq!(outbox.held(), 0);
     }
 
     #[test]

@@ -66,6 +66,10 @@ pub struct Settings {
     pub slow_reader: SlowReader,
     /// Compression, for clients that offer it.
     pub compression: Compression,
+    /// Bytes that may be held because of all peers together. From three quarters of it handshakes
+    /// are answered 503 and those who hold much are not read; beyond it, or if that lasts, those
+    /// who hold most are closed with 1013. 0: no limit.
+    pub max_memory: usize,
     /// Connections of every kind; one more is answered 503.
     pub max_connections: usize,
     /// Proxies that speak for others.
@@ -100,6 +104,7 @@ impl Default for Settings {
             max_send_buffer: 1 << 20,
             slow_reader: SlowReader::Close,
             compression: Compression::default(),
+            max_memory: 0,
             max_connections: 10_000,
             trust: Trust::default(),
             proxy_protocol: false,

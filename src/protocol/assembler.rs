@@ -94,6 +94,11 @@ impl<B: MessageBuffer> Assembler<B> {
         self.buffer.len()
     }
 
+    /// Bytes allocated for the message under way.
+    pub fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// A frame of a message of this kind has begun.
     pub fn begin(&mut self, kind: Kind) {
         self.under_way = Some(kind);

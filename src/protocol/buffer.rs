@@ -17,6 +17,9 @@ pub trait MessageBuffer: Default {
         self.len() == 0
     }
 
+    /// How many bytes are allocated.
+    fn capacity(&self) -> usize;
+
     /// Make room for at least so many bytes more and return all the room there is.
     ///
     /// `expected` is what the message will hold in the end as far as is known; at most that is
@@ -63,6 +66,10 @@ impl GrowingBuffer {
 impl MessageBuffer for GrowingBuffer {
     fn len(&self) -> usize {
         self.len
+    }
+
+    fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     fn room(&mut self, at_least: usize, expected: usize) -> &mut [u8] {

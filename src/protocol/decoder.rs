@@ -154,6 +154,12 @@ impl<B: MessageBuffer> Decoder<B> {
         self.assembler.buffered()
     }
 
+    /// Bytes allocated for the message under way.
+    pub fn held(&self) -> usize {
+        let inflation = self.inflation.as_ref().map_or(0, |inflation| inflation.held());
+        self.assembler.held() + inflation
+    }
+
     /// Room to receive the frame under way into, without another copy.
     ///
     /// `None` unless at least `at_least` bytes of it are missing, and where it is compressed. Never longer than the rest of

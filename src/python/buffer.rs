@@ -71,6 +71,10 @@ impl MessageBuffer for BytesBuffer {
         self.len
     }
 
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     fn room(&mut self, at_least: usize, expected: usize) -> &mut [u8] {
         if self.capacity < self.len + at_least {
             let capacity = capacity_for(self.len + at_least, expected);

@@ -34,9 +34,11 @@ const ACCEPT_RESUMED: u8 = 22;
 const DROPPING: u8 = 23;
 const RATE_LIMITED: u8 = 24;
 const ABORTED: u8 = 25;
+const MEMORY_SHORT: u8 = 26;
+const MEMORY_AMPLE: u8 = 27;
 
 /// The first element of each event of [`Engine::poll`], under its name in Python.
-pub const KINDS: [(&str, u8); 12] = [
+pub const KINDS: [(&str, u8); 14] = [
     ("TEXT", TEXT),
     ("BINARY", BINARY),
     ("REQUESTED", REQUESTED),
@@ -49,6 +51,8 @@ pub const KINDS: [(&str, u8); 12] = [
     ("DROPPING", DROPPING),
     ("RATE_LIMITED", RATE_LIMITED),
     ("ABORTED", ABORTED),
+    ("MEMORY_SHORT", MEMORY_SHORT),
+    ("MEMORY_AMPLE", MEMORY_AMPLE),
 ];
 
 /// An event on its way to Python: what it is, whom it concerns, the rest.
@@ -329,6 +333,11 @@ impl Engine {
         self.shard.queued_bytes(Handle::from_bits(handle))
     }
 
+    #[getter]
+    fn memory_held(&self) -> usize {
+        self.shard.memory_held()
+    }
+
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = PyDict::new(py);
         self.shard.counters().iter().try_for_each(|(name, n)| counters.set_item(name, n))?;
@@ -392,6 +401,8 @@ fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
             (CLOSED, handle.to_bits(), object(py, (code.get(), reason, name_of(side)))?)
         }
         Event::Dropping { handle, queued } => (DROPPING, handle.to_bits(), object(py, queued)?),
+        Event::MemoryShort { held } => (MEMORY_SHORT, 0, object(py, held)?),
+        Event::MemoryAmple { held } => (MEMORY_AMPLE, 0, object(py, held)?),
         Event::AcceptPaused { error } => (ACCEPT_PAUSED, 0, object(py, error.to_string())?),
         Event::AcceptResumed => (ACCEPT_RESUMED, 0, py.None()),
     })

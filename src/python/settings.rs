@@ -55,6 +55,7 @@ fn set(settings: &mut Settings, name: &str, value: &Bound<'_, PyAny>) -> PyResul
         "client_window_bits" => {
             settings.compression.policy.client_window_bits = between(name, value, 9, 15)?;
         }
+        "max_memory" => settings.max_memory = number(name, value)?,
         "max_connections" => settings.max_connections = number(name, value)?,
         "max_connections_per_ip" => settings.max_connections_per_ip = number(name, value)?,
         "max_undecided_handshakes" => settings.max_undecided_handshakes = number(name, value)?,

@@ -11,6 +11,7 @@ use crate::protocol::{CloseCode, Decoder, MessageBuffer, Opcode, Role, close, en
 use super::compression::Sending;
 use super::full::Full;
 use super::handle::Handle;
+use super::memory::{IDLE_BYTES, MUCH_BYTES};
 use super::outbox::Outbox;
 use super::poller::Interest;
 use super::settings::Settings;
@@ -155,6 +156,12 @@ pub struct Connection<B> {
     is_dropping: bool,
     /// Since when the caller wants no messages.
     paused_at: Option<Millis>,
+    /// What the shard has charged for it.
+    pub charged: usize,
+    /// Since when it is not read because memory is short.
+    starved_at: Option<Millis>,
+    /// Bytes of its request, which the caller keeps.
+    request_bytes: usize,
     sends_large: bool,
     allowance: Allowance,
     last_received: Millis,
@@ -188,6 +195,9 @@ impl<B: MessageBuffer> Connection<B> {
             dirty: false,
             is_dropping: false,
             paused_at: None,
+            charged: 0,
+            starved_at: None,
+            request_bytes: 0,
             sends_large: false,
             allowance: Allowance::new(settings, now),
             last_received: now,
@@ -226,7 +236,7 @@ impl<B: MessageBuffer> Connection<B> {
         let read = match &self.state {
             State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => true,
             State::Deciding(_) => return Interest::END,
-            State::Open(_) => !self.is_paused() && !self.is_congested(settings),
+            State::Open(_) => self.is_listened_to() && !self.is_congested(settings),
         };
         Interest { read, write: !self.outbox.is_empty(), end: false }
     }
@@ -252,7 +262,7 @@ impl<B: MessageBuffer> Connection<B> {
 
     /// When the ping timeout runs out. Never while we are the ones who do not read.
     fn silent_at(&self, settings: &Settings) -> Millis {
-        if self.is_paused() { NEVER } else { after(self.last_received, settings.ping_timeout) }
+        if self.is_listened_to() { after(self.last_received, settings.ping_timeout) } else { NEVER }
     }
 
     /// Leave messages to TCP.
@@ -285,6 +295,60 @@ impl<B: MessageBuffer> Connection<B> {
 
     fn is_paused(&self) -> bool {
         self.paused_at.is_some()
+    }
+
+    /// Whether it is not read because memory is short.
+    pub fn is_starved(&self) -> bool {
+        self.starved_at.is_some()
+    }
+
+    /// Do not read it while memory is short.
+    pub fn starve(&mut self, now: Millis) {
+        self.starved_at.get_or_insert(now);
+    }
+
+    /// Read it again, as after a pause.
+    pub fn feed(&mut self, settings: &Settings, now: Millis) {
+        if let Some(since) = self.starved_at.take() {
+            self.allowance.excuse(settings, since, now);
+        }
+        self.last_received = now;
+    }
+
+    /// Whether nobody has said that it is not to be read.
+    fn is_listened_to(&self) -> bool {
+        !self.is_paused() && !self.is_starved()
+    }
+
+    /// Bytes that it holds of this process: what its shard charges for it.
+    pub fn held(&self) -> usize {
+        IDLE_BYTES
+            + self.request_bytes
+            + self.sending.held()
+            + self.outbox.held()
+            + self.input_held()
+    }
+
+    /// Bytes that would be given back without it, or if others gave them back, too: shared frames
+    /// that wait for it count.
+    pub fn burden(&self) -> usize {
+        self.outbox.held().max(self.outbox.len()) + self.input_held()
+    }
+
+    /// Whether it holds so much that it is first to wait while memory is short.
+    pub fn holds_much(&self) -> bool {
+        self.burden() >= MUCH_BYTES
+    }
+
+    /// Bytes received that have not become messages.
+    fn input_held(&self) -> usize {
+        let parsed = match &self.state {
+            State::Requesting(requesting) => requesting.reader.held(),
+            State::Deciding(undecided) => undecided.key.len() + undecided.early.capacity(),
+            State::Open(decoder) | State::Closing { awaiting: Some(decoder), .. } => decoder.held(),
+            State::Closing { awaiting: None, .. } | State::Lingering { .. } => 0,
+        };
+        self.tail.capacity() + parsed
     }
 
     /// Queue a Ping.
@@ -350,7 +414,7 @@ impl<B: MessageBuffer> Connection<B> {
     pub fn is_received_from(&self) -> bool {
         match self.state {
             State::Deciding(_) => false,
-            State::Open(_) => !self.is_paused(),
+            State::Open(_) => self.is_listened_to(),
             State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => true,
         }
     }
@@ -358,7 +422,7 @@ impl<B: MessageBuffer> Connection<B> {
     /// Whether its turn comes again without anything new from its peer: frames wait here that came
     /// behind the request, or that were more than its share of a turn.
     pub fn has_backlog(&self) -> bool {
-        self.has_backlog && !self.is_paused()
+        self.has_backlog && self.is_listened_to()
     }
 
     /// End the handshake with this response. Drops what was queued.

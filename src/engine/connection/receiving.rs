@@ -48,8 +48,8 @@ pub struct Turn<'a> {
     pub counters: &'a mut Counters,
     /// How many come from each address.
     pub per_ip: &'a mut PerIp,
-    /// Whether one more handshake may wait for the caller.
-    pub may_ask: bool,
+    /// Why no further handshake may wait for the caller.
+    pub busy: Option<Full>,
     /// The time.
     pub now: Millis,
 }
@@ -91,11 +91,10 @@ impl<B: MessageBuffer> Connection<B> {
             Received::End => return Fate::Gone,
         };
         let piece = turn.buffer.get(..count).unwrap_or_default();
-        let busy = (!turn.may_ask).then_some(Full::Undecided);
         let mut result = requesting.reader.receive(piece, turn.settings.max_head_bytes);
         if let Ok(Progress::Complete(request, _)) = &result {
             let identified = requesting.identify(request, &mut self.ip, turn.settings, turn.per_ip);
-            match (identified, requesting.full.or(busy)) {
+            match (identified, requesting.full.or(turn.busy)) {
                 (Err(refusal), _) => result = Err(refusal),
                 (Ok(()), Some(full)) => {
                     full.count(turn.counters);
@@ -110,6 +109,7 @@ impl<B: MessageBuffer> Connection<B> {
             Ok(Progress::Complete(mut request, taken)) => {
                 turn.counters.requested += 1;
                 let agreement = agree(&mut request, turn.settings, turn.counters);
+                self.request_bytes = request.held();
                 let early = piece.get(taken..).unwrap_or_default().to_vec();
                 let key = request.key().into();
                 let asked_at = turn.now;
@@ -345,6 +345,12 @@ impl<B: MessageBuffer> Connection<B> {
             | State::Open(_)
             | State::Lingering { .. } => {}
         }
+    }
+
+    /// Neither hold nor await anything more of the peer, which is being closed.
+    pub fn forget_input(&mut self) {
+        self.tail = Vec::new();
+        self.expect_nothing();
     }
 
     fn discard(&mut self, turn: &mut Turn<'_>) -> Fate {

@@ -65,15 +65,10 @@ impl<B: MessageBuffer> Shard<B> {
         let agreement = connection.undecided_agreement();
         let response = response::accept(key, subprotocol, agreement, headers);
         connection.accept(response, first, &settings, &inflaters, now);
-        if connection.has_backlog() {
-            self.backlogs.push(handle);
-            self.wake();
-        }
         self.undecided -= 1;
         self.open += 1;
         self.counters.opened += 1;
-        self.arm(handle.slot());
-        self.touch(handle.slot());
+        self.resume(handle);
         true
     }
 
@@ -126,7 +121,7 @@ impl<B: MessageBuffer> Shard<B> {
         let counts = !is_proxy && announcement.is_none();
         let ip = peer.ip().filter(|_| counts);
         let full = match self.room_for(ip) {
-            Room::Yes => None,
+            Room::Yes => self.memory.is_short().then_some(Full::Memory),
             Room::ToBeTold(full) => Some(full),
             Room::No => {
                 self.counters.aborted_over_limit += 1;
@@ -150,6 +145,7 @@ impl<B: MessageBuffer> Shard<B> {
             self.counters.aborted_over_limit += 1;
             return self.remove(slot);
         }
+        self.recharge(slot);
         self.arm(slot);
         self.queue_for_eviction(handle);
     }

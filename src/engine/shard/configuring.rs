@@ -14,7 +14,7 @@ impl<B: MessageBuffer> Shard<B> {
     }
 
     /// Replace the settings. They hold for everybody at once, but nobody is cut off for it: who is
-    /// over a lower limit stays, and a silence that nobody would have asked about until now counts
+    /// over a lower limit stays (but for that of memory, which is kept), and a silence that nobody would have asked about until now counts
     /// from now on.
     pub fn configure(&mut self, settings: Settings) {
         let before = std::mem::replace(&mut self.settings, settings);
@@ -30,6 +30,7 @@ impl<B: MessageBuffer> Shard<B> {
         if (before.max_connections_per_ip == 0) != (settings.max_connections_per_ip == 0) {
             self.count_addresses();
         }
+        self.memory.set_limit(settings.max_memory);
         for (_, connection) in &mut self.connections {
             connection.reconfigure(&before, &self.settings, self.now);
         }

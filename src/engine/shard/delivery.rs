@@ -33,7 +33,7 @@ impl<B: MessageBuffer> Shard<B> {
             ref slots => {
                 // The list may change while slow readers are closed.
                 let slots = slots.to_vec();
-                let mut publication = Publication::new(opcode, payload);
+                let mut publication = Publication::new(opcode, payload, self.memory.meter());
                 slots
                     .into_iter()
                     .filter(|slot| self.enqueue_shared(*slot, &mut publication))
@@ -58,7 +58,7 @@ impl<B: MessageBuffer> Shard<B> {
         opcode: Opcode,
         payload: &[u8],
     ) -> (usize, Option<u32>) {
-        let mut publication = Publication::new(opcode, payload);
+        let mut publication = Publication::new(opcode, payload, self.memory.meter());
         let end = slot_number(self.connections.capacity());
         let mut count = 0;
         for slot in first..end {
@@ -157,6 +157,8 @@ impl<B: MessageBuffer> Shard<B> {
             }
         }
         connection.shut_if_done();
+        self.recharge(slot);
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let interest = connection.wanted_interest(&self.settings);
         if interest != connection.interest {
             connection.interest = interest;

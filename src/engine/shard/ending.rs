@@ -72,12 +72,7 @@ impl<B: MessageBuffer> Shard<B> {
         let (settings, now) = (self.settings.clone(), self.now);
         if let Some(connection) = self.connection(handle) {
             connection.resume(&settings, now);
-            if connection.has_backlog() {
-                self.backlogs.push(handle);
-                self.wake();
-            }
-            self.arm(handle.slot());
-            self.touch(handle.slot());
+            self.resume(handle);
         }
     }
 
@@ -136,6 +131,7 @@ impl<B: MessageBuffer> Shard<B> {
     pub(super) fn remove(&mut self, slot: u32) {
         self.leave_topics(slot);
         let Some(connection) = self.connections.try_remove(slot as usize) else { return };
+        self.memory.recharge(connection.charged, 0);
         self.poller.forget(&connection);
         match Stage::of(&connection) {
             Stage::Open => self.open -= 1,

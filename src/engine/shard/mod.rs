@@ -12,8 +12,10 @@ use crate::protocol::{Kind, MessageBuffer, Payload, Refusal, Request};
 use super::compression::Compressor;
 use super::connection::{Closed, Connection, Fate, READ_BUFFER_BYTES, State, Turn};
 use super::counters::Counters;
+use super::full::Full;
 use super::handle::Handle;
 use super::listener::{Address, Listener};
+use super::memory::Memory;
 use super::per_ip::PerIp;
 use super::poller::{Poller, Ready};
 use super::settings::Settings;
@@ -26,6 +28,7 @@ mod delivery;
 mod ending;
 mod eviction;
 mod room;
+mod shortage;
 
 /// Keys from here on are listeners, below are slots.
 const FIRST_LISTENER_KEY: u64 = 1 << 40;
@@ -112,6 +115,17 @@ pub enum Event<'a, B> {
     },
     /// Connections are accepted again.
     AcceptResumed,
+    /// Over three quarters of [`Settings::max_memory`] are held: handshakes are refused, and those
+    /// who hold much are not read.
+    MemoryShort {
+        /// Bytes held.
+        held: usize,
+    },
+    /// That is over.
+    MemoryAmple {
+        /// Bytes held.
+        held: usize,
+    },
 }
 
 /// How much a shard has done for its peers.
@@ -157,6 +171,8 @@ enum News {
     Closed(Handle, Closed),
     Abandoned(Handle, String),
     Dropping(Handle, usize),
+    MemoryShort(usize),
+    MemoryAmple(usize),
 }
 
 /// Where a connection stands, as far as the tables care.
@@ -203,6 +219,11 @@ pub struct Shard<B> {
     backlogs: Vec<Handle>,
     /// Slots with something to send or to settle.
     dirty: Vec<u32>,
+    memory: Memory,
+    /// Connections that were asked to wait because memory is short.
+    starved: Vec<Handle>,
+    /// Bytes queued since what waits was written last.
+    unflushed: usize,
     /// What has happened outside a poll and is to be reported by the next one.
     news: Vec<News>,
     buffer: Box<[u8]>,
@@ -217,6 +238,7 @@ impl<B: MessageBuffer> Shard<B> {
     pub fn new(settings: Settings, now: Millis) -> io::Result<Self> {
         Ok(Self {
             compressor: Compressor::new(settings.compression),
+            memory: Memory::new(settings.max_memory),
             settings,
             poller: Poller::new()?,
             listeners: Vec::new(),
@@ -233,6 +255,8 @@ impl<B: MessageBuffer> Shard<B> {
             ready: Vec::new(),
             backlogs: Vec::new(),
             dirty: Vec::new(),
+            starved: Vec::new(),
+            unflushed: 0,
             news: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             inflaters: InflaterPool::default(),
@@ -253,6 +277,8 @@ impl<B: MessageBuffer> Shard<B> {
                 News::Closed(handle, closed) => Event::Closed { handle, closed },
                 News::Abandoned(handle, reason) => Event::Abandoned { handle, reason },
                 News::Dropping(handle, queued) => Event::Dropping { handle, queued },
+                News::MemoryShort(held) => Event::MemoryShort { held },
+                News::MemoryAmple(held) => Event::MemoryAmple { held },
             });
         }
         for handle in std::mem::take(&mut self.backlogs) {
@@ -271,6 +297,7 @@ impl<B: MessageBuffer> Shard<B> {
             self.on_ready(ready, emit);
         }
         self.fire_timers(emit);
+        self.end_long_shortage();
         Ok(())
     }
 
@@ -282,12 +309,14 @@ impl<B: MessageBuffer> Shard<B> {
 
     /// Send what is queued: one write for each connection that has something.
     pub fn flush(&mut self) {
+        self.unflushed = 0;
         for slot in std::mem::take(&mut self.dirty) {
             if let Some(connection) = self.connections.get_mut(slot as usize) {
                 connection.dirty = false;
                 self.settle(slot);
             }
         }
+        self.watch_memory();
     }
 
     /// When [`poll`](Self::poll) should be called at the latest, if nothing becomes ready.
@@ -296,7 +325,8 @@ impl<B: MessageBuffer> Shard<B> {
             Accepting::Paused(until) => Some(until),
             Accepting::Yes | Accepting::Probing => None,
         };
-        self.timers.next_at().into_iter().chain(resume_at).min()
+        let shortage = self.memory.patient_until();
+        self.timers.next_at().into_iter().chain(resume_at).chain(shortage).min()
     }
 
     /// Connections of every kind, those that are closing included.
@@ -339,6 +369,9 @@ impl<B: MessageBuffer> Shard<B> {
     }
 
     fn receive(&mut self, slot: u32, hung_up: bool, emit: &mut impl FnMut(Event<'_, B>)) {
+        if self.must_wait(slot) && !hung_up {
+            return;
+        }
         self.with(slot, |connection, turn| {
             if hung_up && !connection.is_received_from() {
                 // Only this tells that it is gone; to receive what it left would end its pause.
@@ -353,6 +386,11 @@ impl<B: MessageBuffer> Shard<B> {
     fn with(&mut self, slot: u32, turn: impl FnOnce(&mut Connection<B>, &mut Turn<'_>) -> Fate) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let before = Stage::of(connection);
+        let busy = if self.undecided >= self.settings.max_undecided_handshakes {
+            Some(Full::Undecided)
+        } else {
+            self.memory.is_short().then_some(Full::Memory)
+        };
         let fate = turn(
             connection,
             &mut Turn {
@@ -360,11 +398,13 @@ impl<B: MessageBuffer> Shard<B> {
                 settings: &self.settings,
                 counters: &mut self.counters,
                 per_ip: &mut self.per_ip,
-                may_ask: self.undecided < self.settings.max_undecided_handshakes,
+                busy,
                 now: self.now,
             },
         );
         self.after_turn(slot, before, fate);
+        self.recharge(slot);
+        self.keep_limit();
     }
 
     fn after_turn(&mut self, slot: u32, before: Stage, fate: Fate) {
@@ -402,6 +442,16 @@ impl<B: MessageBuffer> Shard<B> {
             connection.dirty = true;
             self.dirty.push(slot);
         }
+    }
+
+    /// A connection may be read again: so may its backlog.
+    fn resume(&mut self, handle: Handle) {
+        if self.connection(handle).is_some_and(|connection| connection.has_backlog()) {
+            self.backlogs.push(handle);
+            self.wake();
+        }
+        self.arm(handle.slot());
+        self.touch(handle.slot());
     }
 
     /// Make the poller readable, so that the caller polls again.

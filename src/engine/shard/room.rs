@@ -3,10 +3,15 @@
 use crate::engine::compression::Compressor;
 use crate::engine::connection::{Connection, State};
 use crate::engine::counters::Counters;
+use crate::engine::memory::MUCH_BYTES;
 use crate::engine::settings::SlowReader;
 use crate::protocol::{CloseCode, MessageBuffer, Refusal};
 
 use super::{News, Shard};
+
+/// What is queued before the flush that ends a batch; more is written as it comes, so that one
+/// batch does not make queues of everything that it causes.
+const MAX_UNFLUSHED_BYTES: usize = 16 << 20;
 
 impl<B: MessageBuffer> Shard<B> {
     /// Queue a message of `len` bytes for a connection, if it is reachable and reads fast enough.
@@ -24,24 +29,40 @@ impl<B: MessageBuffer> Shard<B> {
         if !connection.is_reachable() {
             return false;
         }
+        let before = connection.outbox.held();
         push(connection, &mut self.compressor, &mut self.counters);
+        let added = connection.outbox.held() - before;
+        connection.charged += added;
+        self.memory.recharge(0, added);
         self.counters.messages_sent += 1;
         self.touch(slot);
+        self.unflushed += added.max(len);
+        if self.unflushed > MAX_UNFLUSHED_BYTES {
+            self.write_queued();
+        }
+        self.keep_limit();
         true
     }
 
     /// Whether fewer bytes wait than the bound; if not, the socket gets a chance first.
     fn has_room(&mut self, slot: u32) -> bool {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return true };
-        if connection.outbox.len() < self.settings.max_send_buffer {
+        let bound = self.bound();
+        let queued = |shard: &Self| shard.connections.get(slot as usize).map(|c| c.outbox.len());
+        if queued(self).is_none_or(|len| len < bound) {
             return true;
         }
-        if connection.is_open()
-            && let Ok(count) = connection.write(&self.settings, self.now)
-        {
-            self.counters.bytes_sent += count as u64;
+        self.write_early(slot);
+        queued(self).is_none_or(|len| len < bound)
+    }
+
+    /// How much may wait for a client. Where messages are dropped at the bound, none is closed for
+    /// it, so that it gives way when memory is short.
+    fn bound(&self) -> usize {
+        let bound = self.settings.max_send_buffer;
+        if self.settings.slow_reader == SlowReader::Drop && self.memory.is_short() {
+            return bound.min(MUCH_BYTES);
         }
-        connection.outbox.len() < self.settings.max_send_buffer
+        bound
     }
 
     /// There is no room for a message of `len` bytes.

@@ -13,6 +13,7 @@ const LEAST_WINDOW_BITS: u8 = 9;
 pub struct Deflater {
     deflate: Deflate,
     takes_over: bool,
+    held: usize,
 }
 
 impl Deflater {
@@ -30,7 +31,14 @@ impl Deflater {
             mem_level: i32::from(memory_level.clamp(1, 9)),
             ..DeflateConfig::default()
         };
-        Self { deflate: Deflate::new_with_config(config), takes_over }
+        // As zlib's documentation has it (zconf.h).
+        let held = (1 << (window_bits + 2)) + (1 << (memory_level.clamp(1, 9) + 9));
+        Self { deflate: Deflate::new_with_config(config), takes_over, held }
+    }
+
+    /// About how many bytes it holds.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// Compress a message into the front of `out`; return how many bytes that are.

@@ -16,7 +16,10 @@ use crate::protocol::close::Failure;
 /// What is inflated before it is looked at and copied to its message.
 const SCRATCH_BYTES: usize = 16 * 1024;
 
-/// Inflaters that wait for a message; each holds some 40 kB.
+/// What an inflater holds: its window and its tables.
+const INFLATER_BYTES: usize = 40 * 1024;
+
+/// Inflaters that wait for a message.
 const MAX_IDLE: usize = 16;
 
 /// Streams that end inside one message, and begin anew (RFC 7692 §7.2.3.4 has one). Each is two
@@ -117,6 +120,12 @@ impl Inflation {
     pub fn end(&mut self) {
         self.under_way = None;
         self.history = None;
+    }
+
+    /// About how many bytes it holds.
+    pub fn held(&self) -> usize {
+        let history = self.history.as_ref().map_or(0, |history| history.bytes.capacity());
+        history + if self.is_under_way() { INFLATER_BYTES } else { 0 }
     }
 
     /// Whether the message under way is compressed.

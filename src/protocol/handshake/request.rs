@@ -32,6 +32,11 @@ pub enum Progress {
 }
 
 impl RequestReader {
+    /// Bytes kept of the request so far.
+    pub fn held(&self) -> usize {
+        self.head.capacity()
+    }
+
     /// Take the next piece of a header block that may have `max_head_bytes`, request line and
     /// final empty line included, and never more than [`LARGEST_HEAD_BYTES`]. No more is kept.
     ///
@@ -83,6 +88,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Bytes of its header block, which it keeps.
+    pub fn held(&self) -> usize {
+        self.head.len()
+    }
+
     /// Read and check a whole header block.
     ///
     /// Refuses with 400 what is not HTTP/1.1, has a body, or lacks one `Host` or one sound
