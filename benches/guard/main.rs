@@ -76,7 +76,7 @@ fn handshake(times: usize) {
         let mut reader = RequestReader::default();
         match reader.receive(black_box(REQUEST), 16 << 10) {
             Ok(Progress::Complete(request, _)) => {
-                black_box(response::accept(request.key(), None, &[]));
+                black_box(response::accept(request.key(), None, None, &[]));
             }
             other => panic!("{other:?}"),
         }

@@ -12,6 +12,7 @@ const LEAST_WINDOW_BITS: u8 = 9;
 /// A compressor with its window and tables: some hundred kilobytes, see docs/compression.md.
 pub struct Deflater {
     deflate: Deflate,
+    config: DeflateConfig,
     takes_over: bool,
     held: usize,
 }
@@ -31,9 +32,9 @@ impl Deflater {
             mem_level: i32::from(memory_level.clamp(1, 9)),
             ..DeflateConfig::default()
         };
-        // As zlib's documentation has it (zconf.h).
-        let held = (1 << (window_bits + 2)) + (1 << (memory_level.clamp(1, 9) + 9));
-        Self { deflate: Deflate::new_with_config(config), takes_over, held }
+        // Window and chains, the hash table (of a fixed size in zlib-rs), output and symbols.
+        let held = (1 << (window_bits + 2)) + 128 * 1024 + (7 << (memory_level.clamp(1, 9) + 6));
+        Self { deflate: Deflate::new_with_config(config), config, takes_over, held }
     }
 
     /// About how many bytes it holds.
@@ -45,14 +46,12 @@ impl Deflater {
     ///
     /// `None` where they would not be fewer than the message has: it is to be sent as it is. With
     /// context takeover they may be some more, since later messages gain by it. `out` is made large
-    /// enough for what is worth it, and what it holds beyond means nothing.
+    /// enough, and what it holds beyond means nothing.
     pub fn compress(&mut self, message: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         if !self.takes_over {
             self.deflate.reset();
         }
-        // With the tail it may have three bytes more, and is still smaller without.
-        let slack = if self.takes_over { message.len() / 8 + 16 } else { 0 };
-        let most = message.len() + slack + TAIL.len();
+        let most = bound(message.len());
         if out.len() < most {
             out.resize(most, 0);
         }
@@ -62,14 +61,21 @@ impl Deflater {
         let taken = self.deflate.total_in() - before.0;
         let written = usize::try_from(self.deflate.total_out() - before.1).ok()?;
         // A flush that has filled all its room may have more to say.
-        let is_whole = result == Ok(Status::Ok) && taken == message.len() as u64 && written < most;
-        let compressed = written.checked_sub(TAIL.len()).filter(|_| is_whole);
-        if compressed.is_none() && self.takes_over {
-            // The peer will not see what this has put into the window.
-            self.deflate.reset();
+        if result != Ok(Status::Ok) || taken != message.len() as u64 || written >= most {
+            // Not reset: zlib-rs 0.6.8 does not forget what had no room. The peer will not see
+            // what this has put into the window.
+            self.deflate = Deflate::new_with_config(self.config);
+            return None;
         }
-        compressed
+        let compressed = written.checked_sub(TAIL.len())?;
+        (self.takes_over || compressed < message.len()).then_some(compressed)
     }
+}
+
+/// More than any message of `len` bytes becomes: nine bits for a byte, which is what the quick level
+/// makes of the worst, headers of blocks, and the flush.
+const fn bound(len: usize) -> usize {
+    len + len / 8 + len / 64 + 64
 }
 
 impl fmt::Debug for Deflater {
@@ -135,6 +141,25 @@ mod tests {
             .collect();
         let with_headers = compressed(&mut deflater, &noise).map(|bytes| bytes.len());
         assert!(with_headers.is_some_and(|len| len <= noise.len() + 16), "{with_headers:?}");
+    }
+
+    /// zlib-rs 0.6.8 forgets, when it is reset, where in its buffer the output began that had no
+    /// room: a few such messages, and it panics.
+    #[test]
+    fn messages_that_are_not_worth_it_leave_nothing_behind() {
+        let noise: Vec<u8> = (0..100_000_u32)
+            .map(|n| n.wrapping_mul(n).wrapping_mul(2_654_435_761).to_be_bytes()[1])
+            .collect();
+        for level in 1..=9 {
+            for takes_over in [false, true] {
+                let mut deflater = Deflater::new(15, level, 8, takes_over);
+                for size in (1..33).map(|n| n * 3001) {
+                    if let Some(bytes) = compressed(&mut deflater, &noise[..size]) {
+                        assert!(bytes.len() < bound(size));
+                    }
+                }
+            }
+        }
     }
 
     proptest! {
