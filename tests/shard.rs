@@ -580,6 +580,33 @@ fn what_came_while_a_client_was_not_read_is_not_held_against_it() {
 }
 
 #[test]
+fn silence_may_last_its_time_but_not_a_millisecond_more() {
+    let settings = Settings { ping_interval: 0, ping_timeout: 1000, ..Settings::default() };
+    let mut server = Server::new(settings);
+    let (_client, handle) = server.open();
+    for now in [999, 1000, 1001] {
+        server.now = now;
+        server.poll();
+        assert_eq!(server.counter("ping_timeouts"), u64::from(now >= 1000), "{now}");
+    }
+    server.until_seen(&Seen::Closed(handle, 4008, Side::Server));
+}
+
+#[test]
+fn a_closing_handshake_may_take_its_time_but_not_a_millisecond_more() {
+    let mut server = Server::new(Settings { close_timeout: 1000, ..Settings::default() });
+    let (_client, handle) = server.open();
+    server.shard.close(handle, CloseCode::NORMAL, "");
+    server.shard.flush();
+    for now in [999, 1000, 1001] {
+        server.now = now;
+        server.poll();
+        assert_eq!(server.counter("close_timeouts"), u64::from(now >= 1000), "{now}");
+    }
+    assert!(server.shard.is_empty());
+}
+
+#[test]
 fn a_handshake_may_take_its_time_but_not_a_millisecond_more() {
     let mut server = Server::new(Settings { handshake_timeout: 1000, ..Settings::default() });
     let mut client = server.connect();

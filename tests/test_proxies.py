@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 import logging
 import select
+import shutil
+import socket
 import struct
+import sys
 
 import pytest
 
 from conftest import until
 from rakit_ws.config import Config
-from raw_client import KEY, request, text
+from raw_client import KEY, RawClient, request, text, within
 
 HERE = "127.0.0.1"
 AT_MOST = [-1, 0, 1]
@@ -180,6 +185,86 @@ async def test_connections_of_one_address_behind_a_proxy(
     client = await dial(server)
     await client.send(forwarded_for(addresses[0]))
     assert (await client.read_response()).status == 101, "there is room again"
+
+
+# --- nginx, with the lines that README gives it
+
+NGINX = """
+daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+    uwsgi_temp_path {folder}; scgi_temp_path {folder};
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://{server};
+            proxy_http_version 1.1;
+            proxy_set_header Host $host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection "upgrade";
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }}
+    }}
+}}
+"""
+
+
+@pytest.fixture
+async def nginx(tmp_path):
+    """Start nginx in front of a server; return where it listens."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        pytest.skip("there is no nginx")
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(server):
+            with socket.socket() as free:
+                free.bind((HERE, 0))
+                port = free.getsockname()[1]
+            conf = tmp_path / "nginx.conf"
+            conf.write_text(NGINX.format(folder=tmp_path, port=port, server=server.addresses[0]))
+            errors = tmp_path / "error.log"
+            process = await asyncio.create_subprocess_exec(
+                program, "-p", str(tmp_path), "-c", str(conf), "-e", str(errors)
+            )
+
+            async def end():
+                process.terminate()
+                await within(process.wait())
+
+            stack.push_async_callback(end)
+            await until(lambda: accepts(port) or process.returncode is not None)
+            assert process.returncode is None, errors.read_text()
+            return f"{HERE}:{port}"
+
+        yield start
+
+
+def accepts(port):
+    with socket.socket() as client:
+        return client.connect_ex((HERE, port)) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is not there")
+async def test_client_behind_nginx_is_known_and_what_it_forges_is_not_believed(serve, nginx):
+    server = await serve(trusted_proxies=[HERE], max_connections_per_ip=1)
+    address = await nginx(server)
+    client = await RawClient.open(address, source="127.0.0.2")
+    second = await RawClient.open(address, source="127.0.0.2")
+    third = await RawClient.open(address, source="127.0.0.3")
+    try:
+        await client.send(forwarded_for("203.0.113.7"))
+        seen, proxy = await asked(server, client)
+        assert (seen, host_of(proxy)) == ("127.0.0.2", HERE)
+        await second.send(forwarded_for("203.0.113.8"))
+        assert (await second.read_response()).status == 503
+        await third.send(request())
+        assert (await asked(server, third))[0] == "127.0.0.3"
+    finally:
+        for each in (client, second, third):
+            await each.aclose()
 
 
 # --- The PROXY protocol
