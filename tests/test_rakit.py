@@ -23,6 +23,7 @@ from rakit_ws import ConfigError, Server, SourceDownError
 from rakit_ws.rakit.batch import MAX_KEYS, Batch
 from rakit_ws.rakit.cookies import values_of
 from rakit_ws.rakit.crypter import Crypter, key_in
+from rakit_ws.rakit.database import Rows
 from rakit_ws.rakit.source import RakitSource
 from rakit_ws.rakit.stores.file import FileStore, kind_of
 from rakit_ws.rakit.stores.memcached import MemcachedStore
@@ -491,7 +492,7 @@ async def test_database_is_never_written(application, serve_application):
     from sqlalchemy import text
 
     with pytest.raises(SourceDownError, match="readonly"):
-        await source._database.rows(text("DELETE FROM users"), {})
+        await source._database.rows(text("DELETE FROM users"), [])
     await source.aclose()
 
 
@@ -821,15 +822,10 @@ class Table:
     def __init__(self):
         self.asked = []
 
-    async def rows(self, statement, parameters):
-        self.asked.append(parameters["ids"])
-        return [
-            Row((number, f"user {number}", number)) for number in parameters["ids"] if number > 0
-        ]
-
-
-class Row(tuple):
-    _fields = ("id", "name", "rakit_ws_number")
+    async def rows(self, statement, ids):
+        self.asked.append(list(ids))
+        found = [(number, f"user {number}", number) for number in ids if number > 0]
+        return Rows(["id", "name", "rakit_ws_number"], found)
 
 
 async def test_row_is_kept_for_its_time():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from rakit_ws.errors import ConfigError, SourceDownError
@@ -24,6 +25,13 @@ _DRIVERS = {
 }
 
 
+class Rows(NamedTuple):
+    """What a statement has found."""
+
+    columns: Sequence[str]
+    values: Sequence[Sequence[Any]]
+
+
 class Database(Protocol):
     """
     Connections to one database, made when they are needed. Only ever reads.
@@ -33,9 +41,9 @@ class Database(Protocol):
 
     dialect: str
 
-    async def rows(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Any]:
+    async def rows(self, statement: Executable, ids: Sequence[Any]) -> Rows:
         """
-        Run a statement; return its rows.
+        Run a statement with the list parameter `ids`; return its rows.
 
         Raises:
             SourceDownError: the database can't be reached, took too long or refused.
@@ -98,19 +106,20 @@ class _Server:
         )
         self.dialect = self._engine.dialect.name
 
-    async def rows(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Any]:
+    async def rows(self, statement: Executable, ids: Sequence[Any]) -> Rows:
         """Run a statement (see Database)."""
         try:
-            return await asyncio.wait_for(self._rows(statement, parameters), self._timeout_s)
+            return await asyncio.wait_for(self._rows(statement, ids), self._timeout_s)
         except asyncio.TimeoutError:
             raise SourceDownError(f"the database took over {self._timeout_s:g} s") from None
         # Drivers raise what they like while they connect. All of it says the same: no answer.
         except Exception as error:
             raise SourceDownError(f"the database: {_one_line(error)}") from error
 
-    async def _rows(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Any]:
+    async def _rows(self, statement: Executable, ids: Sequence[Any]) -> Rows:
         async with self._engine.connect() as connection:
-            return (await connection.execute(statement, parameters)).all()
+            result = await connection.execute(statement, {"ids": ids})
+            return Rows(list(result.keys()), result.all())
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -122,6 +131,7 @@ class _File:
     SQLite, in threads: a statement is one way to a thread and back, and a fourth of the cost.
 
     Through SQLAlchemy's asyncio engine each of its steps is one, ten in all (`benches/logins.py`).
+    A statement is compiled once for each number of ids, and then handed to the driver.
     """
 
     dialect = "sqlite"
@@ -139,18 +149,33 @@ class _File:
         )
         event.listen(self._engine, "connect", _prepare_sqlite)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="rakit_ws-sqlite")
+        self._compiled: dict[tuple[Executable, int], str] = {}
 
-    async def rows(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Any]:
+    async def rows(self, statement: Executable, ids: Sequence[Any]) -> Rows:
         """Run a statement (see Database)."""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, self._rows, statement, parameters)
-        except Exception as error:  # SQLAlchemy's, and those of the file system
+            return await loop.run_in_executor(self._threads, self._rows, statement, ids)
+        except Exception as error:  # SQLite's, SQLAlchemy's, and those of the file system
             raise SourceDownError(f"the database: {_one_line(error)}") from error
 
-    def _rows(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Any]:
-        with self._engine.connect() as connection:
-            return connection.execute(statement, parameters).all()
+    def _rows(self, statement: Executable, ids: Sequence[Any]) -> Rows:
+        with contextlib.closing(self._engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute(self._text_of(statement, len(ids)), tuple(ids))
+            return Rows([column[0] for column in cursor.description], cursor.fetchall())
+
+    def _text_of(self, statement: Executable, count: int) -> str:
+        text = self._compiled.get((statement, count))
+        if text is None:
+            sample: Any = statement
+            text = str(
+                sample.params(ids=[0] * count).compile(
+                    dialect=self._engine.dialect, compile_kwargs={"render_postcompile": True}
+                )
+            )
+            self._compiled[statement, count] = text
+        return text
 
     async def aclose(self) -> None:
         """Close the connections, but do not wait for a file that hangs."""

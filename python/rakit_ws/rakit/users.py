@@ -66,12 +66,12 @@ class Users:
             del self._cached[next(iter(self._cached))]
 
     async def _load(self, numbers: Sequence[int]) -> Mapping[int, User | Exception]:
-        rows = await self._database.rows(self._statement, {"ids": list(numbers)})
-        return {int(row[-1]): self._user(row) for row in rows}
+        names, rows = await self._database.rows(self._statement, numbers)
+        return {int(row[-1]): self._user(names, row) for row in rows}
 
-    def _user(self, row: Any) -> User:
+    def _user(self, names: Sequence[str], row: Sequence[Any]) -> User:
         settings = self._settings
-        columns: dict[str, Any] = dict(zip(row._fields[:-1], row[:-1], strict=True))
+        columns: dict[str, Any] = dict(zip(names[:-1], row[:-1], strict=True))
         return User(
             str(row[-1]),
             _text(columns.get(settings.name_column)),

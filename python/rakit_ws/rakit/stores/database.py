@@ -26,9 +26,9 @@ class DatabaseStore:
 
     async def load(self, session_ids: Sequence[str]) -> Mapping[str, Record | Exception]:
         """Look up sessions (see Store)."""
-        rows = await self._database.rows(self._statement, {"ids": list(session_ids)})
+        rows = await self._database.rows(self._statement, session_ids)
         found: dict[str, Record | Exception] = {}
-        for session_id, last_activity, data in rows:
+        for session_id, last_activity, data in rows.values:
             serialized = _bytes(data)
             record = readable(lambda at=last_activity, it=serialized: record_of_row(at, it))  # type: ignore[misc]
             if record is not None:
