@@ -15,11 +15,14 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=9001)
     parser.add_argument("--log-level", default="warning")
     parser.add_argument("--no-compression", action="store_true")
+    parser.add_argument("--certificate", default="", help="PEM file: speak TLS")
+    parser.add_argument("--key", default="", help="PEM file of its private key")
     arguments = parser.parse_args()
     server = Server(
         host=arguments.host,
         port=arguments.port,
         log_level=arguments.log_level,
+        tls={"certificate": arguments.certificate, "key": arguments.key},
         welcome=False,
         presence={"enabled": False},
         compression={"enabled": not arguments.no_compression},

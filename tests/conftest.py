@@ -88,8 +88,8 @@ async def dial(serve):
 def connect(dial):
     """Connect clients: the handshake is done and the welcome read, if there is one."""
 
-    async def open_websocket(server, target="/", *, receive_buffer=None, **options):
-        client = await dial(server, receive_buffer=receive_buffer)
+    async def open_websocket(server, target="/", *, receive_buffer=None, tls=None, **options):
+        client = await dial(server, receive_buffer=receive_buffer, tls=tls)
         await client.handshake(target, **options)
         if server.config.welcome:
             welcome = await client.receive()

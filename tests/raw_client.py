@@ -131,27 +131,30 @@ class RawClient:
         self.response = None
 
     @classmethod
-    async def open(cls, address, *, receive_buffer=None, source=None):
+    async def open(cls, address, *, receive_buffer=None, source=None, tls=None):
         """
         Connect to `host:port`, `[host]:port` or `unix:/path`; nothing is sent yet.
 
         `source` is the IP address to come from; `receive_buffer` bounds what the kernel and
-        this client hold of what is not read.
+        this client hold of what is not read. `tls` is the context to speak TLS with.
         """
+        options = {} if tls is None else {"ssl": tls, "server_hostname": "localhost"}
         if address.startswith("unix:"):
-            opened = asyncio.open_unix_connection(address.removeprefix("unix:"))
+            opened = asyncio.open_unix_connection(address.removeprefix("unix:"), **options)
             return cls(*await within(opened))
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
         if receive_buffer is None:
             local = None if source is None else (source, 0)
-            return cls(*await within(asyncio.open_connection(host, int(port), local_addr=local)))
+            opened = asyncio.open_connection(host, int(port), local_addr=local, **options)
+            return cls(*await within(opened))
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         # Only before connecting does it bound the window that the server sees.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
         await within(asyncio.get_running_loop().sock_connect(sock, (host, int(port))))
-        return cls(*await within(asyncio.open_connection(sock=sock, limit=receive_buffer)))
+        opened = asyncio.open_connection(sock=sock, limit=receive_buffer, **options)
+        return cls(*await within(opened))
 
     # --- sending ------------------------------------------------------------------------------
 

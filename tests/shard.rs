@@ -149,6 +149,7 @@ fn noted(event: Event<'_, GrowingBuffer>) -> Seen {
         Event::Message { handle, payload: Payload::Owned(buffer), .. } => {
             Seen::Message(handle, buffer.into_vec())
         }
+        Event::TlsFailed { .. } => unreachable!("without TLS"),
         Event::Idle { handle } => Seen::Idle(handle),
         Event::RateLimited { handle } => Seen::RateLimited(handle),
         Event::Closed { handle, closed: Closed { code, side, .. } } => {

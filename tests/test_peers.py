@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -60,10 +61,14 @@ class RejectedError(Exception):
 class WebsocketsPeer:
     """`websockets`, its asyncio client."""
 
-    async def connect(self, url, protocols=()):
+    async def connect(self, url, protocols=(), identity=None):
         try:
             self._socket = await websockets.connect(
-                url, subprotocols=list(protocols) or None, ping_interval=None, max_size=None
+                url,
+                subprotocols=list(protocols) or None,
+                ping_interval=None,
+                max_size=None,
+                ssl=identity and identity.context(),
             )
         except websockets.InvalidStatus as error:
             raise RejectedError(error.response.status_code) from None
@@ -93,11 +98,15 @@ class WebsocketsPeer:
 class AiohttpPeer:
     """The client of `aiohttp`."""
 
-    async def connect(self, url, protocols=()):
+    async def connect(self, url, protocols=(), identity=None):
         self._session = aiohttp.ClientSession()
         try:
             self._socket = await self._session.ws_connect(
-                url, protocols=protocols, max_msg_size=0, compress=15
+                url,
+                protocols=protocols,
+                max_msg_size=0,
+                compress=15,
+                ssl=identity.context() if identity else True,
             )
         except aiohttp.WSServerHandshakeError as error:
             raise RejectedError(error.status) from None
@@ -134,12 +143,13 @@ class AiohttpPeer:
 class WebsocketClientPeer:
     """`websocket-client`, which blocks, in a thread."""
 
-    async def connect(self, url, protocols=()):
+    async def connect(self, url, protocols=(), identity=None):
         connect = functools.partial(
             websocket.create_connection,
             url,
             timeout=TIMEOUT_S,
             subprotocols=list(protocols),
+            sslopt={"context": identity.context()} if identity else None,
             skip_utf8_validation=True,  # Plain Python's, which takes a second for a megabyte.
         )
         try:
@@ -182,7 +192,8 @@ class WebsocketClientPeer:
 class NodePeer:
     """`ws` for Node.js, in a process of its own."""
 
-    async def connect(self, url, protocols=()):
+    async def connect(self, url, protocols=(), identity=None):
+        trusted = {"NODE_EXTRA_CA_CERTS": str(identity.root_file)} if identity else {}
         self._process = await asyncio.create_subprocess_exec(
             "node",
             str(NODE_CLIENT),
@@ -191,6 +202,7 @@ class NodePeer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=4 * MEGABYTE,
+            env={**os.environ, **trusted},
         )
         event = await self._event()
         if "refused" in event:
@@ -260,6 +272,9 @@ async def meet(request, serve):
 
 
 def url_of(server):
+    if server.config.tls.is_on:
+        port = server.addresses[0].rpartition(":")[2]
+        return f"wss://localhost:{port}/chat?room=1"
     return f"ws://{server.addresses[0]}/chat?room=1"
 
 

@@ -5,6 +5,7 @@ Faults of the caller raise what `rakit_ws.errors` declares; faults of a peer are
 """
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any, Final, TypedDict, final, type_check_only
 
 from typing_extensions import Buffer, Self, Unpack
@@ -24,6 +25,7 @@ __all__ = [
     "REFUSED",
     "REQUESTED",
     "TEXT",
+    "TLS_FAILED",
     "Close",
     "Engine",
     "Failed",
@@ -32,6 +34,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Request",
+    "TlsIdentity",
     "__version__",
     "apply_mask",
     "encode_frame",
@@ -68,6 +71,8 @@ MEMORY_SHORT: Final[int]
 """(MEMORY_SHORT, 0, held: int): over 3/4 of `max_memory` are held; handshakes are refused."""
 MEMORY_AMPLE: Final[int]
 """(MEMORY_AMPLE, 0, held: int): that is over, less than 5/8 are held."""
+TLS_FAILED: Final[int]
+"""(TLS_FAILED, 0, (reason, peer)): TLS could not be agreed upon; the peer got an alert."""
 
 @final
 class Message:
@@ -250,6 +255,10 @@ class Request:
     def proxy(self) -> str | None:
         """The other end of our socket, where that is a proxy; None: it is `peer` itself."""
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether it came over TLS that this server speaks; a proxy's TLS is not known here."""
+
 @type_check_only
 class EngineSettings(TypedDict, total=False):
     """
@@ -299,6 +308,21 @@ class EngineSettings(TypedDict, total=False):
     report_idle: bool
 
 @final
+class TlsIdentity:
+    """
+    A certificate chain and its key, read from two PEM files and found to be usable now.
+
+    Raises:
+        ConfigError: a file that is missing, unreadable, of another kind, encrypted, not in force
+            at this time, or that does not go with the other one; names it.
+    """
+
+    def __new__(cls, certificate: str | PathLike[str], key: str | PathLike[str]) -> Self: ...
+    @property
+    def not_after(self) -> int:
+        """The last second at which the certificate is valid, in Unix time."""
+
+@final
 class Engine:
     """
     Sockets, queues, channels and time of one server; belongs to one thread.
@@ -335,6 +359,13 @@ class Engine:
 
         Raises:
             ListenError: taken, forbidden or not to be resolved.
+        """
+
+    def use_tls(self, identity: TlsIdentity | None) -> None:
+        """
+        Speak TLS with whoever connects from now on; None: as it comes.
+
+        Clients that are connected keep what they have.
         """
 
     def stop_listening(self) -> None:

@@ -80,6 +80,21 @@ CompressionFlag = Annotated[
         help="permessage-deflate, for clients that offer it.",
     ),
 ]
+CertificateFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-certificate",
+        metavar="FILE",
+        show_default=False,
+        help="PEM file of the certificate and its chain: speak TLS.",
+    ),
+]
+KeyFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-key", metavar="FILE", show_default=False, help="PEM file of its private key."
+    ),
+]
 
 commands = typer.Typer(
     help="The WebSocket server of the Rakit framework.",
@@ -123,12 +138,21 @@ def run(
     app: AppFlag = None,
     log_level: LogLevelFlag = None,
     compression: CompressionFlag = None,
+    tls_certificate: CertificateFlag = None,
+    tls_key: KeyFlag = None,
 ) -> int:
     """Run the server until SIGINT or SIGTERM."""
     from rakit_ws.server import Server  # here, so that `check` and `version` stay light
 
     server = _app(app) if app else Server()
-    flags = _flags(host, port, log_level, compression=compression)
+    flags = _flags(
+        host,
+        port,
+        log_level,
+        compression=compression,
+        certificate=tls_certificate,
+        key=tls_key,
+    )
 
     def source() -> Config:
         return _effective(server.settings, config, flags).config
@@ -149,7 +173,8 @@ def _say_where_it_listens(server: Server) -> None:
     from rakit_ws.running import with_scheme  # as above
 
     for address in server.addresses:
-        print(f"rakit_ws {_version()} listening on {with_scheme(address)}", flush=True)
+        shown = with_scheme(address, is_secure=server.config.tls.is_on)
+        print(f"rakit_ws {_version()} listening on {shown}", flush=True)
 
 
 @commands.command()
@@ -161,17 +186,35 @@ def check(
     app: AppFlag = None,
     log_level: LogLevelFlag = None,
     compression: CompressionFlag = None,
+    tls_certificate: CertificateFlag = None,
+    tls_key: KeyFlag = None,
 ) -> None:
     """Validate the configuration; print what is in force, and who set it."""
     settings = _app(app).settings if app else {}
-    flags = _flags(host, port, log_level, compression=compression)
+    flags = _flags(
+        host,
+        port,
+        log_level,
+        compression=compression,
+        certificate=tls_certificate,
+        key=tls_key,
+    )
     effective = _effective(settings, config, flags)
+    _check_tls(effective.config)
     if sys.stdout.isatty():
         _print_table(effective)
     else:
         print("\n".join(_toml_lines(effective)))
     for warning in effective.config.warnings():
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def _check_tls(config: Config) -> None:
+    """Read certificate and key as `run` would; ConfigError says what is wrong with them."""
+    if config.tls.is_on:
+        from rakit_ws.certificate import read_identity  # only TLS needs it
+
+        read_identity(config.tls)
 
 
 @commands.command()
@@ -186,11 +229,24 @@ def _version() -> str:
 
 
 def _flags(
-    host: str | None, port: str | None, log_level: str | None, *, compression: bool | None
+    host: str | None,
+    port: str | None,
+    log_level: str | None,
+    *,
+    compression: bool | None,
+    certificate: str | None,
+    key: str | None,
 ) -> dict[str, str | None]:
     """Give the flags as texts by the key that each sets; None where it was not given."""
     enabled = None if compression is None else literal(compression)
-    return {"host": host, "port": port, "log_level": log_level, "compression.enabled": enabled}
+    return {
+        "host": host,
+        "port": port,
+        "log_level": log_level,
+        "compression.enabled": enabled,
+        "tls.certificate": certificate,
+        "tls.key": key,
+    }
 
 
 def _effective(

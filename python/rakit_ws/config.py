@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
+from rakit_ws.errors import ConfigError
 from rakit_ws.options import (
     Option,
     Table,
@@ -25,6 +26,7 @@ from rakit_ws.options import (
     is_line,
     is_listen_host,
     is_origin,
+    is_path,
     is_proxy,
     is_request_path,
     is_secret,
@@ -173,6 +175,44 @@ class Compression(Table):
         reached="a compressed block ends, and the next one has its own tables",
         precedent="zlib and ws 8, websockets 5",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls(Table):
+    """
+    The table `[tls]`: wss:// without a proxy in front.
+
+    Raises:
+        ConfigError: one of the files is named, and the other is not.
+
+    """
+
+    certificate: str = option(
+        "PEM file of the certificate, followed by its issuers' (a full chain): TLS 1.2 and 1.3",
+        string("the path of a file, or empty", is_path),
+        default="",
+        zero="no TLS, if `tls.key` is empty too",
+        cost="8 kB more for each idle connection, and a signature for each new one (docs/tls.md)",
+    )
+    key: str = option(
+        "PEM file of its private key, without a passphrase",
+        string("the path of a file, or empty", is_path),
+        default="",
+        zero="no TLS, if `tls.certificate` is empty too",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for given, missing in (("certificate", "key"), ("key", "certificate")):
+            if getattr(self, given) and not getattr(self, missing):
+                raise ConfigError(
+                    f"tls.{missing} is missing beside tls.{given}: give both, or none"
+                )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether TLS is spoken."""
+        return bool(self.certificate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -570,6 +610,7 @@ class Config(Table):
     auth: Auth = field(default_factory=Auth)
     rakit: Rakit = field(default_factory=Rakit)
     compression: Compression = field(default_factory=Compression)
+    tls: Tls = field(default_factory=Tls)
 
     @property
     def compresses(self) -> bool:
@@ -602,6 +643,7 @@ TABLES: Mapping[str, type[Table]] = {
     "compression": Compression,
     "auth": Auth,
     "rakit": Rakit,
+    "tls": Tls,
 }
 """The tables of TOML, by name."""
 
@@ -655,6 +697,10 @@ def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
         config.source_timeout(sources) < config.auth.timeout,
         f"auth.timeout: {sources} sources do not fit in handshake_timeout: each has "
         f"{config.source_timeout(sources):g} s",
+    )
+    yield (
+        config.tls.is_on and config.host.startswith("unix:"),
+        "tls on a Unix socket: whoever connects to it, a proxy for instance, must speak TLS too",
     )
     yield bool(private), f"presence.fields tells everybody {', '.join(sorted(private))}"
 

@@ -125,7 +125,7 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[_Setting]:
 def _from_flags(flags: Mapping[str, str | None]) -> Iterator[_Setting]:
     for key, text in flags.items():
         if text is not None:
-            source = "--" + key.removesuffix(".enabled").replace("_", "-")
+            source = "--" + key.removesuffix(".enabled").replace("_", "-").replace(".", "-")
             yield _Setting(key, _known(key, source).parsed(text, source), source)
 
 

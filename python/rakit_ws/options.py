@@ -224,6 +224,11 @@ def is_line(text: str) -> bool:
     return text != "" and text.isprintable()
 
 
+def is_path(text: str) -> bool:
+    """Whether `text` is empty or may be a path: one line without control characters."""
+    return text == "" or text.isprintable()
+
+
 def is_user_column(text: str) -> bool:
     """Whether presence can send a column `text` beside the two that it always sends."""
     return text.isidentifier() and text not in {"id", "connected_at"}

@@ -14,6 +14,7 @@ from rakit_ws._core import Engine
 from rakit_ws.access import Access, bearer_token
 from rakit_ws.admission import Admission, is_local
 from rakit_ws.auth.chain import Chain, is_awaitable, new_counts, sources_of
+from rakit_ws.certificate import read_identity, tell_of
 from rakit_ws.codes import CloseCode, ErrorCode
 from rakit_ws.commands import Commands
 from rakit_ws.errors import Refused
@@ -31,7 +32,7 @@ from rakit_ws.tasks import Tasks
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rakit_ws._core import EngineSettings, Request
+    from rakit_ws._core import EngineSettings, Request, TlsIdentity
     from rakit_ws.auth.source import Source
     from rakit_ws.config import Config
     from rakit_ws.custom import Command
@@ -92,6 +93,8 @@ class Running:
         self._former_users: list[Chain] = []
         self._users = self.users_for(config)
         self.engine = Engine(**self._engine_settings(config))
+        self._identity = read_identity(config.tls)
+        self.engine.use_tls(self._identity)
         self.engine.listen(config.host, config.port)
         self.tasks = Tasks(loop)
         self.hub = Hub(self.engine, hooks, Limits(config), self.tasks.run)
@@ -170,8 +173,9 @@ class Running:
 
     def _say_hello(self) -> None:
         config = self._config
-        for address in self.engine.addresses:
-            log.info("listening", address=with_scheme(address), server=PRODUCT)
+        for address in self._shown_addresses():
+            log.info("listening", address=address, server=PRODUCT)
+        tell_of(self._identity, config.tls)
         log.info(
             "limits",
             max_connections=_max_connections(config),
@@ -205,6 +209,12 @@ class Running:
     def _say_warnings(self) -> None:
         for warning in self._config.warnings():
             log.warning("configuration", about=warning)
+
+    def use_tls(self, identity: TlsIdentity | None) -> None:
+        """Show newcomers this certificate; those who are there keep what they have."""
+        self._identity = identity
+        self.engine.use_tls(identity)
+        tell_of(identity, self._config.tls)
 
     def reconfigure(self, config: Config, users: Chain) -> None:
         """
@@ -266,9 +276,13 @@ class Running:
         is_here = is_local(client.request)
         client.may_command = self._access.permits_at_connect(is_local=is_here)
 
+    def _shown_addresses(self) -> list[str]:
+        is_secure = self._config.tls.is_on
+        return [with_scheme(address, is_secure=is_secure) for address in self.engine.addresses]
+
     def status(self) -> str:
         """Say how it is, for a person."""
-        where = ", ".join(map(with_scheme, self.engine.addresses))
+        where = ", ".join(self._shown_addresses())
         return f"{len(self.hub.by_handle)} clients on {where}"
 
     async def unless_stopped(self, pending: Awaitable[None] | None) -> None:
@@ -406,6 +420,9 @@ class Running:
             self._on_rate_limited(handle)
         elif kind == _core.REFUSED:
             _log_refusal(*content)
+        elif kind == _core.TLS_FAILED:
+            reason, peer = content
+            log.limited(logging.INFO, "tls failed", reason=reason, peer=peer)
         elif kind == _core.DROPPING:
             self._on_dropping(handle, content)
         elif kind == _core.MEMORY_SHORT:
@@ -564,9 +581,10 @@ def _log_refusal(status: int, reason: str, peer: str) -> None:
     )
 
 
-def with_scheme(address: str) -> str:
-    """Return what a client connects to: `ws://127.0.0.1:6001`, `unix:/path`."""
-    return address if _is_unix(address) else f"ws://{address}"
+def with_scheme(address: str, *, is_secure: bool) -> str:
+    """Return what a client connects to: `ws://127.0.0.1:6001`, `wss://…`, `unix:/path`."""
+    scheme = "wss" if is_secure else "ws"
+    return address if _is_unix(address) else f"{scheme}://{address}"
 
 
 def _is_loopback(addresses: list[str]) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rakit_ws import log as logs
 from rakit_ws import wire
 from rakit_ws.auth.function import FunctionSource
+from rakit_ws.certificate import read_identity
 from rakit_ws.codes import CloseCode
 from rakit_ws.custom import Command
 from rakit_ws.errors import ConfigError, CrashedError, UsageError
@@ -259,7 +260,10 @@ class Server:
         """Reload, whatever that may meet: a signal must not end a server that works."""
         log.info("reloading", signal="SIGHUP")
         try:
-            self.reload()
+            if self._source is None and self.config.tls.is_on:
+                self.reload_certificate()  # the one thing of it that does not stand in code
+            else:
+                self.reload()
         except (ConfigError, UsageError) as error:
             log.error("not reloaded", reason=error)
         except Exception as error:  # e.g. of an application's `source`
@@ -323,13 +327,15 @@ class Server:
         """
         Read the configuration again from where it came, and go on with it; return what is new.
 
+        Certificate and key are read again too, whether or not they have other names.
+
         What a running server cannot change (`docs/options.md`) stays as it was, and is logged
         as a warning. Nobody is disconnected, and no message is lost. The log is set up anew
         only where `run` has set it up.
 
         Raises:
-            ConfigError: it is wrong, or the log file cannot be opened, or a source of users
-                can't be with it; nothing has changed.
+            ConfigError: it is wrong, a file of TLS cannot be used, the log file cannot be opened,
+                or a source of users can't be with it; nothing has changed.
             UsageError: the server is not running, or stops, or has its settings from code.
 
         """
@@ -338,12 +344,14 @@ class Server:
             raise UsageError("the server stops")
         with self._systemd.reloading():
             plan = self._planned()
+            identity = read_identity(plan.config.tls)
             users = running.users_for(plan.config)
             if self._owns_process:
                 logs.configure(plan.config, in_background=True)
             else:
                 log.refresh()
             running.reconfigure(plan.config, users)
+            running.use_tls(identity)
             self.config = plan.config
         log.info("reloaded", **(plan.changed or {"changed": "nothing"}))
         if plan.postponed:
@@ -354,6 +362,22 @@ class Server:
         if self._source is None:
             raise UsageError("the configuration was given by code: there is nothing to read again")
         return planned(self.config, self._source())
+
+    def reload_certificate(self) -> None:
+        """
+        Read `tls.certificate` and `tls.key` again, which were renewed, for clients to come.
+
+        Those who are connected keep what they have. `reload` does this too.
+
+        Raises:
+            ConfigError: they cannot be used; those that are in force stay so.
+            UsageError: the server is not running, or speaks no TLS.
+
+        """
+        running = self._require_running()
+        if not self.config.tls.is_on:
+            raise UsageError("the server speaks no TLS")
+        running.use_tls(read_identity(self.config.tls))
 
     def stop(self) -> None:
         """Let `serve_forever` return; leaving the `async with` then closes everyone."""

@@ -136,6 +136,10 @@ counters! {
     memory_pauses,
     /// Connections of every kind that were ended to give memory back.
     closed_for_memory,
+    /// TLS handshakes answered; each costs a signature, unless a ticket saves it.
+    tls_handshakes,
+    /// TLS that failed: before the handshake, in it, or behind it.
+    tls_failures,
     /// Times that accepting paused because descriptors or memory ran out.
     accept_pauses,
 }

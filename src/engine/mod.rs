@@ -18,6 +18,7 @@ mod rate;
 mod settings;
 mod shard;
 mod timers;
+mod tls;
 mod topics;
 mod trust;
 
@@ -30,4 +31,5 @@ pub use rate::Rate;
 pub use settings::{Compression, Settings, SlowReader};
 pub use shard::{Event, Shard};
 pub use timers::Millis;
+pub use tls::{TlsError, TlsFile, TlsProblem, TlsSettings};
 pub use trust::{NoProxy, Origin, Proxy, Trust};

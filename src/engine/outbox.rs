@@ -1,7 +1,7 @@
 //! What waits to be sent to one peer.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
@@ -201,14 +201,19 @@ impl Outbox {
         if self.chunks.len() == 1 {
             return send(socket, slices.next().unwrap_or_default(), FLAGS);
         }
-        let mut vector = [IoSlice::new(&[]); MAX_SLICES];
-        let mut used = 0;
-        for (slot, slice) in vector.iter_mut().zip(slices) {
-            *slot = IoSlice::new(slice);
-            used += 1;
+        let mut room = [IoSlice::new(&[]); MAX_SLICES];
+        send_slices(socket, gather(slices, &mut room))
+    }
+
+    /// Move as much as `writer` takes at once there; return how many bytes that was.
+    pub fn write_to(&mut self, writer: &mut impl Write) -> io::Result<usize> {
+        let mut room = [IoSlice::new(&[]); MAX_SLICES];
+        let count = writer.write_vectored(gather(self.slices(), &mut room))?;
+        self.consume(count);
+        if self.is_empty() {
+            self.chunks = VecDeque::new();
         }
-        let vector = vector.get(..used).unwrap_or_default();
-        sendmsg(socket, vector, &mut SendAncillaryBuffer::default(), FLAGS)
+        Ok(count)
     }
 
     /// What waits, without what the first chunk has already sent; as much as one call takes.
@@ -236,6 +241,24 @@ impl Outbox {
             self.chunks.pop_front();
         }
     }
+}
+
+/// Send slices with one call; a peer that is gone is an error.
+pub fn send_slices(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
+    sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), FLAGS)
+}
+
+/// `slices` in the form that the system wants, as many as there is room for.
+fn gather<'r, 's>(
+    slices: impl Iterator<Item = &'s [u8]>,
+    room: &'r mut [IoSlice<'s>; MAX_SLICES],
+) -> &'r [IoSlice<'s>] {
+    let mut used = 0;
+    for (slot, slice) in room.iter_mut().zip(slices) {
+        *slot = IoSlice::new(slice);
+        used += 1;
+    }
+    room.get(..used).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::errors::UsageError;
 use super::frames::bytes_of;
 use super::request::Request;
 use super::settings::overlaid;
+use super::tls::TlsIdentity;
 
 const TEXT: u8 = Opcode::Text as u8;
 const BINARY: u8 = Opcode::Binary as u8;
@@ -36,9 +37,10 @@ const RATE_LIMITED: u8 = 24;
 const ABORTED: u8 = 25;
 const MEMORY_SHORT: u8 = 26;
 const MEMORY_AMPLE: u8 = 27;
+const TLS_FAILED: u8 = 28;
 
 /// The first element of each event of [`Engine::poll`], under its name in Python.
-pub const KINDS: [(&str, u8); 14] = [
+pub const KINDS: [(&str, u8); 15] = [
     ("TEXT", TEXT),
     ("BINARY", BINARY),
     ("REQUESTED", REQUESTED),
@@ -53,6 +55,7 @@ pub const KINDS: [(&str, u8); 14] = [
     ("ABORTED", ABORTED),
     ("MEMORY_SHORT", MEMORY_SHORT),
     ("MEMORY_AMPLE", MEMORY_AMPLE),
+    ("TLS_FAILED", TLS_FAILED),
 ];
 
 /// An event on its way to Python: what it is, whom it concerns, the rest.
@@ -117,6 +120,10 @@ impl Engine {
     #[pyo3(signature = (host, port, *, backlog = 4096))]
     fn listen(&mut self, host: &str, port: u16, backlog: i32) -> PyResult<()> {
         Ok(self.shard.listen(host, port, backlog)?)
+    }
+
+    fn use_tls(&mut self, identity: Option<&TlsIdentity>) {
+        self.shard.use_tls(identity.map(TlsIdentity::settings));
     }
 
     fn stop_listening(&mut self) {
@@ -385,8 +392,8 @@ fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
             };
             (opcode, handle.to_bits(), bytes_of(py, payload).into_any().unbind())
         }
-        Event::Requested { handle, request, peer, proxy } => {
-            let request = Py::new(py, Request::new(request, peer, proxy))?;
+        Event::Requested { handle, request, peer, proxy, is_secure } => {
+            let request = Py::new(py, Request::new(request, peer, proxy, is_secure))?;
             (REQUESTED, handle.to_bits(), request.into_any())
         }
         Event::Abandoned { handle, reason } => (ABANDONED, handle.to_bits(), object(py, reason)?),
@@ -396,6 +403,9 @@ fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
         }
         Event::Aborted { peer, reason } => (ABORTED, 0, object(py, (reason, peer.to_string()))?),
         Event::RateLimited { handle } => (RATE_LIMITED, handle.to_bits(), py.None()),
+        Event::TlsFailed { peer, reason } => {
+            (TLS_FAILED, 0, object(py, (reason, peer.to_string()))?)
+        }
         Event::Idle { handle } => (IDLE, handle.to_bits(), py.None()),
         Event::Closed { handle, closed: Closed { code, reason, side } } => {
             (CLOSED, handle.to_bits(), object(py, (code.get(), reason, name_of(side)))?)

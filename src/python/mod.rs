@@ -10,6 +10,7 @@ mod frames;
 mod json;
 mod request;
 mod settings;
+mod tls;
 
 use pyo3::prelude::*;
 
@@ -28,6 +29,8 @@ mod _core {
     use super::json::is_deeper;
     #[pymodule_export]
     use super::request::Request;
+    #[pymodule_export]
+    use super::tls::TlsIdentity;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

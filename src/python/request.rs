@@ -11,12 +11,18 @@ pub struct Request {
     request: protocol::Request,
     peer: Address,
     proxy: Option<Address>,
+    is_secure: bool,
 }
 
 impl Request {
     /// The request of this peer, which came through this proxy.
-    pub fn new(request: protocol::Request, peer: Address, proxy: Option<Address>) -> Self {
-        Self { request, peer, proxy }
+    pub fn new(
+        request: protocol::Request,
+        peer: Address,
+        proxy: Option<Address>,
+        is_secure: bool,
+    ) -> Self {
+        Self { request, peer, proxy, is_secure }
     }
 }
 
@@ -66,6 +72,11 @@ impl Request {
     #[getter]
     fn proxy(&self) -> Option<String> {
         self.proxy.as_ref().map(ToString::to_string)
+    }
+
+    #[getter]
+    fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     fn __repr__(&self) -> String {

@@ -28,8 +28,8 @@ impl<B: MessageBuffer> Connection<B> {
         let buffer = turn.buffer.get_mut(..proxy::MAX_V2_BYTES).unwrap_or_default();
         let count = match self.transport.peek(buffer) {
             Received::Bytes(count) => count,
-            Received::Nothing => return Fate::Lives,
-            Received::End => return Fate::Gone,
+            Received::Nothing | Received::Part | Received::Hello => return Fate::Lives,
+            Received::End | Received::Failed => return Fate::Gone,
         };
         let seen = buffer.get_mut(..count).unwrap_or_default();
         let result = reader.receive(seen);

@@ -22,10 +22,11 @@ use super::trust::Origin;
 mod allowance;
 mod arriving;
 mod receiving;
+mod session;
 mod transport;
 
 use allowance::Allowance;
-pub use receiving::{READ_BUFFER_BYTES, Turn};
+pub use receiving::{READ_BUFFER_BYTES, Turn, WIRE_BUFFER_BYTES};
 pub use transport::Transport;
 
 /// Where a connection stands (RFC 6455 §4.2, §7).
@@ -238,7 +239,7 @@ impl<B: MessageBuffer> Connection<B> {
             State::Deciding(_) => return Interest::END,
             State::Open(_) => self.is_listened_to() && !self.is_congested(settings),
         };
-        Interest { read, write: !self.outbox.is_empty(), end: false }
+        Interest { read, write: self.has_unsent(), end: false }
     }
 
     /// When something must happen if nothing else does.
@@ -323,6 +324,7 @@ impl<B: MessageBuffer> Connection<B> {
     /// Bytes that it holds of this process: what its shard charges for it.
     pub fn held(&self) -> usize {
         IDLE_BYTES
+            + self.transport.held()
             + self.request_bytes
             + self.sending.held()
             + self.outbox.held()
@@ -420,9 +422,24 @@ impl<B: MessageBuffer> Connection<B> {
     }
 
     /// Whether its turn comes again without anything new from its peer: frames wait here that came
-    /// behind the request, or that were more than its share of a turn.
+    /// behind the request, or that were more than its share of a turn, or TLS has more.
     pub fn has_backlog(&self) -> bool {
-        self.has_backlog && self.is_listened_to()
+        let reads = match self.state {
+            State::Requesting(_) | State::Closing { awaiting: Some(_), .. } => true,
+            State::Open(_) => self.is_listened_to(),
+            State::Deciding(_) | State::Closing { .. } | State::Lingering { .. } => false,
+        };
+        reads && (self.has_backlog || self.transport.has_more())
+    }
+
+    /// Whether its socket has to be written: messages wait, or bytes of TLS itself.
+    pub fn has_unsent(&self) -> bool {
+        !self.outbox.is_empty() || self.transport.wants_write()
+    }
+
+    /// Whether it speaks TLS, and nothing can be said through that yet.
+    pub fn is_in_tls_handshake(&self) -> bool {
+        self.transport.is_handshaking()
     }
 
     /// End the handshake with this response. Drops what was queued.
@@ -485,8 +502,7 @@ impl<B: MessageBuffer> Connection<B> {
         if let State::Lingering { shut: shut @ false } = &mut self.state
             && self.outbox.is_empty()
         {
-            *shut = true;
-            self.transport.shut();
+            *shut = self.transport.shut();
         }
     }
 

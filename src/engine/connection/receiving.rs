@@ -10,15 +10,18 @@ use crate::engine::trust::Origin;
 use crate::protocol::decoder::Event as Decoded;
 use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::handshake::{Progress, response};
-use crate::protocol::{Failure, Kind, MessageBuffer, Opcode, Payload, Request};
+use crate::protocol::{Failure, Kind, MessageBuffer, Opcode, Payload, Refusal, Request};
 
 use super::allowance::Verdict;
-use super::transport::Received;
+use super::transport::{Fault, Received};
 use super::{Closed, Connection, Fate, State, Undecided};
 
 /// The buffer that every connection of a shard receives into: what a peer that sends large
 /// messages may deliver at once.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// The one that encrypted bytes come into: four records.
+pub const WIRE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What a peer that sends small messages may deliver at once, so that its turn stays short.
 const SMALL_READ_BYTES: usize = 32 * 1024;
@@ -42,6 +45,8 @@ const DIRECT_FROM_BYTES: u64 = 16 * 1024;
 pub struct Turn<'a> {
     /// Where to receive to.
     pub buffer: &'a mut [u8],
+    /// Where to receive to what is to be decrypted; empty without TLS.
+    pub wire: &'a mut [u8],
     /// The bounds.
     pub settings: &'a Settings,
     /// The totals.
@@ -85,10 +90,23 @@ impl<B: MessageBuffer> Connection<B> {
     ) -> Fate {
         let State::Requesting(requesting) = &mut self.state else { return Fate::Lives };
         let buffer = turn.buffer.get_mut(..SMALL_READ_BYTES).unwrap_or_default();
-        let count = match self.transport.receive(buffer) {
+        let count = match self.transport.receive(buffer, turn.wire) {
             Received::Bytes(count) => count,
-            Received::Nothing => return Fate::Lives,
+            Received::Nothing | Received::Part => return Fate::Lives,
+            Received::Hello => {
+                turn.counters.tls_handshakes += 1;
+                return Fate::Lives;
+            }
+            Received::End if self.transport.is_in_handshake() => {
+                let reason = "gone in the TLS handshake".to_owned();
+                self.report_tls_failure(reason, turn, emit);
+                return Fate::Gone;
+            }
             Received::End => return Fate::Gone,
+            Received::Failed => {
+                self.fail_request(turn, emit);
+                return Fate::Lives;
+            }
         };
         let piece = turn.buffer.get(..count).unwrap_or_default();
         let mut result = requesting.reader.receive(piece, turn.settings.max_head_bytes);
@@ -115,7 +133,9 @@ impl<B: MessageBuffer> Connection<B> {
                 let asked_at = turn.now;
                 self.state =
                     State::Deciding(Box::new(Undecided { key, agreement, early, asked_at }));
-                emit(Event::Requested { handle: self.handle, request, peer, proxy });
+                let is_secure = self.transport.is_tls();
+                let handle = self.handle;
+                emit(Event::Requested { handle, request, peer, proxy, is_secure });
             }
             Err(refusal) => {
                 turn.counters.refused += 1;
@@ -140,12 +160,14 @@ impl<B: MessageBuffer> Connection<B> {
                 return if reads == 0 { self.receive_into_buffer(turn, emit) } else { Fate::Lives };
             };
             let most = room.len();
-            match self.transport.receive(room) {
+            match self.transport.receive(room, turn.wire) {
                 Received::Nothing => return Fate::Lives,
+                Received::Part | Received::Hello => return self.note_part(turn),
                 Received::End => return self.lose(turn, emit),
+                Received::Failed => return self.fail_tls(turn, emit),
                 Received::Bytes(count) => {
                     self.take_direct(count, turn, emit);
-                    if count < most {
+                    if !self.transport.may_have_left(count, most) {
                         return Fate::Lives;
                     }
                 }
@@ -163,9 +185,11 @@ impl<B: MessageBuffer> Connection<B> {
         let most = if self.sends_large { READ_BUFFER_BYTES } else { SMALL_READ_BYTES };
         let buffer = std::mem::take(&mut turn.buffer);
         let room = buffer.get_mut(kept..most).unwrap_or_default();
-        let fate = match self.transport.receive(room) {
+        let fate = match self.transport.receive(room, turn.wire) {
             Received::Nothing => Fate::Lives,
+            Received::Part | Received::Hello => self.note_part(turn),
             Received::End => self.lose(turn, emit),
+            Received::Failed => self.fail_tls(turn, emit),
             Received::Bytes(count) => {
                 self.note_received(count, turn);
                 if let Some(front) = buffer.get_mut(..kept) {
@@ -198,6 +222,12 @@ impl<B: MessageBuffer> Connection<B> {
             }
             Err(failure) => self.fail(failure, turn, emit),
         }
+    }
+
+    /// A part of a record of TLS has come: the peer is there, if with nothing to say yet.
+    fn note_part(&mut self, turn: &Turn<'_>) -> Fate {
+        self.last_received = turn.now;
+        Fate::Lives
     }
 
     fn note_received(&mut self, count: usize, turn: &mut Turn<'_>) {
@@ -316,6 +346,55 @@ impl<B: MessageBuffer> Connection<B> {
             emit(Event::Closed { handle: self.handle, closed });
         }
         self.expect_nothing();
+    }
+
+    /// What came instead of a request, or of TLS around it, ends the connection. TLS says why by an
+    /// alert; to a peer that speaks HTTP, a response says it.
+    fn fail_request(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) {
+        match self.transport.fault() {
+            Fault::Tls(reason) => {
+                self.report_tls_failure(reason, turn, emit);
+                self.outbox.clear();
+                self.linger(turn.now);
+            }
+            Fault::PlainHttp => {
+                let State::Requesting(requesting) = &self.state else { return };
+                let peer = requesting.origin.peer.clone();
+                let refusal = Refusal::new(400, "this port speaks TLS: use wss:// or https://");
+                turn.counters.tls_failures += 1;
+                turn.counters.refused += 1;
+                self.refuse(response::refuse(&refusal, &[]), turn.now);
+                emit(Event::Refused { peer, refusal });
+            }
+        }
+    }
+
+    fn report_tls_failure(
+        &mut self,
+        reason: String,
+        turn: &mut Turn<'_>,
+        emit: &mut impl FnMut(Event<'_, B>),
+    ) {
+        let State::Requesting(requesting) = &self.state else { return };
+        turn.counters.tls_failures += 1;
+        emit(Event::TlsFailed { peer: requesting.origin.peer.clone(), reason });
+    }
+
+    /// Nothing that comes can be trusted, or understood, any more.
+    fn fail_tls(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
+        turn.counters.tls_failures += 1;
+        if let Fault::Tls(reason) = self.transport.fault()
+            && self.is_open()
+        {
+            turn.counters.closed += 1;
+            turn.counters.lost += 1;
+            let closed = Closed { reason: format!("TLS: {reason}"), ..Closed::lost() };
+            emit(Event::Closed { handle: self.handle, closed });
+        }
+        // The alert that says why, as far as the socket takes it.
+        self.outbox.clear();
+        let _ = self.transport.write(&mut self.outbox);
+        Fate::Gone
     }
 
     /// TCP has ended.

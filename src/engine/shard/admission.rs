@@ -6,12 +6,13 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use crate::engine::connection::{Connection, Requesting, Transport};
+use crate::engine::connection::{Connection, Requesting, Transport, WIRE_BUFFER_BYTES};
 use crate::engine::full::{Full, Room};
 use crate::engine::handle::Handle;
 use crate::engine::listener::{Address, ListenError, Listener};
 use crate::engine::poller::Interest;
 use crate::engine::timers::Millis;
+use crate::engine::tls::TlsSettings;
 use crate::engine::trust::Origin;
 use crate::protocol::handshake::{HeaderLine, RequestReader, response};
 use crate::protocol::{MessageBuffer, Refusal, proxy};
@@ -35,6 +36,15 @@ impl<B: MessageBuffer> Shard<B> {
             self.listeners.push(listener);
         }
         Ok(())
+    }
+
+    /// Speak TLS with whoever connects from now on, or none. Connections that are there keep what
+    /// they have.
+    pub fn use_tls(&mut self, settings: Option<TlsSettings>) {
+        if self.wire.is_empty() && settings.is_some() {
+            self.wire = vec![0; WIRE_BUFFER_BYTES].into_boxed_slice();
+        }
+        self.tls = settings;
     }
 
     /// Where connections are accepted.
@@ -128,6 +138,11 @@ impl<B: MessageBuffer> Shard<B> {
                 return emit(Event::Aborted { peer, reason: "too many connections" });
             }
         };
+        let Ok(transport) = self.transport(socket) else {
+            // Only a fault of the system, as to have no random numbers.
+            self.counters.tls_failures += 1;
+            return emit(Event::Aborted { peer, reason: "TLS cannot begin" });
+        };
         self.per_ip.enter(ip, &self.settings);
         self.next_generation = self.next_generation.checked_add(1).unwrap_or(1);
         let entry = self.connections.vacant_entry();
@@ -136,7 +151,6 @@ impl<B: MessageBuffer> Shard<B> {
         let origin = Origin { peer, proxy: None };
         let reader = RequestReader::default();
         let requesting = Requesting { reader, announcement, origin, full };
-        let transport = Transport::plain(socket);
         let connection = Connection::new(transport, handle, requesting, &self.settings, self.now);
         let connection = entry.insert(connection);
         connection.ip = ip;
@@ -148,6 +162,13 @@ impl<B: MessageBuffer> Shard<B> {
         self.recharge(slot);
         self.arm(slot);
         self.queue_for_eviction(handle);
+    }
+
+    fn transport(&self, socket: OwnedFd) -> io::Result<Transport> {
+        match &self.tls {
+            None => Ok(Transport::plain(socket)),
+            Some(settings) => Transport::tls(socket, settings),
+        }
     }
 
     fn room_for(&self, ip: Option<IpAddr>) -> Room {

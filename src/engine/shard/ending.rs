@@ -89,6 +89,11 @@ impl<B: MessageBuffer> Shard<B> {
     /// Refuse a handshake that has not been accepted; if it was reported, report its end.
     pub(super) fn refuse(&mut self, slot: u32, refusal: &Refusal) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.is_in_tls_handshake() {
+            // There is nothing yet by which a response could travel.
+            self.counters.tls_failures += 1;
+            return self.remove(slot);
+        }
         let was_undecided = connection.undecided_key().is_some();
         connection.refuse(response::refuse(refusal, &[]), self.now);
         if was_undecided {
@@ -182,6 +187,13 @@ impl<B: MessageBuffer> Shard<B> {
                 let peer = requesting.origin.peer.clone();
                 self.counters.handshake_timeouts += 1;
                 emit(Event::Aborted { peer, reason: "no PROXY header in time" });
+                self.remove(slot);
+            }
+            State::Requesting(requesting) if connection.is_in_tls_handshake() => {
+                let reason = "the TLS handshake took too long".to_owned();
+                emit(Event::TlsFailed { peer: requesting.origin.peer.clone(), reason });
+                self.counters.handshake_timeouts += 1;
+                self.counters.tls_failures += 1;
                 self.remove(slot);
             }
             State::Requesting(requesting) => {

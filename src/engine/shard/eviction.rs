@@ -89,7 +89,10 @@ impl<B: MessageBuffer> Shard<B> {
         let done = match accepted {
             Ok(Some((socket, peer))) => {
                 let refusal = Refusal::new(503, "too many open files");
-                farewell(socket, &refusal);
+                if self.tls.is_none() {
+                    // A client of TLS would take plain text for a broken server.
+                    farewell(socket, &refusal);
+                }
                 self.counters.accepted += 1;
                 self.counters.refused += 1;
                 self.counters.refused_unread += 1;

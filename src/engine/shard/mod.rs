@@ -20,6 +20,7 @@ use super::per_ip::PerIp;
 use super::poller::{Poller, Ready};
 use super::settings::Settings;
 use super::timers::{Millis, Timers};
+use super::tls::TlsSettings;
 use super::topics::{Membership, Memberships, Topics};
 
 mod admission;
@@ -34,7 +35,8 @@ mod shortage;
 const FIRST_LISTENER_KEY: u64 = 1 << 40;
 
 /// What one poll does before it leaves the other ready sockets to the next one.
-const BUDGET: Work = Work { messages: 4096, frames: 8192, bytes: 4 << 20, requests: 128 };
+const BUDGET: Work =
+    Work { messages: 4096, frames: 8192, bytes: 4 << 20, requests: 128, hellos: 64 };
 
 /// What happened.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub enum Event<'a, B> {
         peer: Address,
         /// The other end of the socket, where that is a proxy.
         proxy: Option<Address>,
+        /// Whether over TLS.
+        is_secure: bool,
     },
     /// It was given up before it was decided: it is gone, out of time, or the server stops.
     Abandoned {
@@ -70,6 +74,13 @@ pub enum Event<'a, B> {
         peer: Address,
         /// Why: one of a few constants.
         reason: &'static str,
+    },
+    /// TLS could not be agreed upon; an alert says that to the peer too.
+    TlsFailed {
+        /// With whom.
+        peer: Address,
+        /// Why, for a person.
+        reason: String,
     },
     /// A whole message.
     Message {
@@ -135,6 +146,8 @@ struct Work {
     frames: u64,
     bytes: u64,
     requests: u64,
+    /// TLS handshakes answered: a signature each, which may take a millisecond.
+    hellos: u64,
 }
 
 impl Work {
@@ -145,6 +158,7 @@ impl Work {
             // A few bytes may inflate to a thousand times as many.
             bytes: counters.bytes_received + counters.bytes_after_inflating,
             requests: counters.requested,
+            hellos: counters.tls_handshakes,
         }
     }
 
@@ -153,6 +167,7 @@ impl Work {
             || self.frames - before.frames >= budget.frames
             || self.bytes - before.bytes >= budget.bytes
             || self.requests - before.requests >= budget.requests
+            || self.hellos - before.hellos >= budget.hellos
     }
 }
 
@@ -229,6 +244,9 @@ pub struct Shard<B> {
     buffer: Box<[u8]>,
     compressor: Compressor,
     inflaters: InflaterPool,
+    /// What new connections speak TLS with, if they do.
+    tls: Option<TlsSettings>,
+    wire: Box<[u8]>,
     counters: Counters,
     now: Millis,
 }
@@ -260,6 +278,8 @@ impl<B: MessageBuffer> Shard<B> {
             news: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             inflaters: InflaterPool::default(),
+            tls: None,
+            wire: Box::default(),
             counters: Counters::default(),
             now,
         })
@@ -395,6 +415,7 @@ impl<B: MessageBuffer> Shard<B> {
             connection,
             &mut Turn {
                 buffer: &mut self.buffer,
+                wire: &mut self.wire,
                 settings: &self.settings,
                 counters: &mut self.counters,
                 per_ip: &mut self.per_ip,
@@ -410,7 +431,7 @@ impl<B: MessageBuffer> Shard<B> {
     fn after_turn(&mut self, slot: u32, before: Stage, fate: Fate) {
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let after = Stage::of(connection);
-        let has_queued = !connection.outbox.is_empty();
+        let has_queued = connection.has_unsent();
         match (before, after) {
             _ if fate == Fate::Gone => return self.remove(slot),
             (Stage::Open, Stage::Ending) => {
