@@ -38,6 +38,8 @@ BUILD = [
     *("--features", "guard", "--bin", "guard"),
 ]
 
+PYTHON = [sys.executable, str(BENCHES / "guard" / "route.py")]
+
 Part = Literal["rust", "python"]
 
 
@@ -61,6 +63,7 @@ WORKS = [
     Work("receive-and-send", "rust", 50, "message", units_each=10),
     Work("fan-out", "rust", 50, "delivery", units_each=100),
     Work("route", "python", 2000, "message"),
+    Work("hook", "python", 2000, "message"),
 ]
 
 
@@ -85,12 +88,8 @@ def count(command: list[str]) -> int:
 
 def instructions(work: Work, program: Path) -> float:
     """Return the instructions of one unit of a work."""
-    words = (
-        [str(program), work.name]
-        if work.part == "rust"
-        else [sys.executable, str(BENCHES / "guard" / "route.py")]
-    )
-    once, twice = (count([*words, str(times)]) for times in (work.times, 2 * work.times))
+    words = [str(program)] if work.part == "rust" else PYTHON
+    once, twice = (count([*words, work.name, str(times)]) for times in (work.times, 2 * work.times))
     return (twice - once) / (work.times * work.units_each)
 
 

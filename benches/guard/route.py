@@ -1,8 +1,9 @@
 """
-Fixed work in Python, to have its instructions counted: `route.py N` routes N publications.
+Fixed work in Python, to have its instructions counted: `route.py WORK N` handles N messages.
 
-What runs is what a running server does with a message that the engine hands over: inbox, router,
-wire, and the engine's `publish` to a channel that nobody hears.
+What runs is what a running server does with a message that the engine hands over. `route`: inbox,
+router, wire, and the engine's `publish` to a channel that nobody hears. `hook`: inbox, a `receive`
+hook that echoes, and the engine's `send` to a client that has gone.
 """
 
 from __future__ import annotations
@@ -24,10 +25,18 @@ MESSAGES = [
 ]
 
 
+def echo(client: Client, opcode: int, payload: bytes) -> bool:
+    client.send_frame(opcode, payload)
+    return True
+
+
 def main() -> None:
-    times = int(sys.argv[1])
+    work, times = sys.argv[1], int(sys.argv[2])
     loop = asyncio.new_event_loop()
-    running = Running(Config(port=0, log_level="error"), Hooks(), {}, loop)
+    hooks = Hooks()
+    if work == "hook":
+        hooks.add("receive", echo)
+    running = Running(Config(port=0, log_level="error"), hooks, {}, loop)
     # Its request is never looked at.
     client = Client(running.hub, 1, "A1b2C3d4E5f6G7h8", cast("Any", None))
     receive = running._receive  # noqa: SLF001 - what the batch of a running server calls

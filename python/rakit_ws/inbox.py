@@ -44,6 +44,7 @@ class Inbox:
         self._hooks = hooks
         self._route = router.route
         self._receivers = hooks.receive
+        self._take = hooks.take
         self._run_later = run_later
 
     def route_with(self, router: Router) -> None:
@@ -58,15 +59,22 @@ class Inbox:
             if len(mailbox) == MAX_WAITING:
                 self._hub.engine.pause_reading(client.handle)
             return
-        # `_handle` without hooks, for the sake of benches/load.py, mode channel.
-        if self._receivers:
-            pending = self._handle(client, opcode, payload)
-        else:
-            try:
+        # `_handle`, without its call (make bench-guard: route and hook).
+        pending: Awaitable[None] | None
+        try:
+            if self._receivers:
+                taken = self._take(client, opcode, payload)
+                if taken is True:
+                    return
+                if taken is not False:
+                    pending = self._route_unless_taken(taken, client, opcode, payload)
+                else:
+                    pending = self._route(client, opcode, payload)
+            else:
                 pending = self._route(client, opcode, payload)
-            except Exception as error:  # as in _handle
-                self._fail(client, error)
-                return
+        except Exception as error:  # as in _handle
+            self._fail(client, error)
+            return
         if pending is not None:
             client.mailbox = deque()
             self._run_later(self._work_through(client, pending))
@@ -83,7 +91,7 @@ class Inbox:
     def _handle(self, client: Client, opcode: int, payload: bytes) -> Awaitable[None] | None:
         try:
             if self._receivers:
-                taken = self._hooks.take(client, opcode, payload)
+                taken = self._take(client, opcode, payload)
                 if taken is True:
                     return None
                 if taken is not False:

@@ -63,14 +63,20 @@ class Hooks:
                 return self._notify_rest(event, result, hooks[index + 1 :], args)
         return None
 
-    def take(self, *args: object) -> Awaitable[bool] | bool:
+    def take(self, client: object, opcode: int, payload: bytes) -> Awaitable[bool] | bool:
         """Offer a message to the `receive` hooks until one takes it; tell whether one did."""
-        for index, hook in enumerate(self.receive):
-            result = _called("receive", hook, args)
+        hooks = iter(self.receive)
+        for hook in hooks:
+            # `_called`, without its call and its packed arguments (make bench-guard, hook).
+            try:
+                result = hook(client, opcode, payload)
+            except FAULTS as error:
+                _report(error, "receive", hook)
+                continue
             if result is True:
                 return True
             if _is_awaitable(result):
-                return self._take_rest(result, self.receive[index + 1 :], args)
+                return self._take_rest(result, list(hooks), (client, opcode, payload))
             if result:
                 return True
         return False
