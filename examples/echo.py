@@ -26,8 +26,10 @@ def main() -> int:
         welcome=False,
         presence={"enabled": False},
         compression={"enabled": not arguments.no_compression},
-        # The conformance suite sends 16 MiB in one message.
+        # The conformance suite sends 16 MiB in one message, and one of 65,536 fragments with an
+        # empty one behind them.
         max_buffer_size=16 * 1024 * 1024,
+        max_fragments=1 << 17,
         max_send_buffer=32 * 1024 * 1024,
     )
 

@@ -51,6 +51,7 @@ class Echo:
     length: int
     opcode: int = TEXT
     fragment_size: int | None = None
+    ends_empty: bool = False
     cut: int = AT_ONCE
     rounds: int = 1
     code: None = None
@@ -61,7 +62,11 @@ class Echo:
 
     @property
     def sends(self):
-        return fragments(self.payload, self.fragment_size, self.opcode)
+        frames = fragments(self.payload, self.fragment_size, self.opcode)
+        if self.ends_empty:
+            frames[-1] = bytes([frames[-1][0] & 0x7F]) + frames[-1][1:]
+            frames.append(frame(CONTINUATION))
+        return frames
 
     @property
     def answers(self):
@@ -372,11 +377,12 @@ def sizes():
     for group, opcode, pattern in KINDS:
         for index, size in enumerate((64, 256, 1024, 4096, 8192, 16384), start=1):
             yield Echo(f"9.{group}.{index}", pattern, size * KIB, opcode)
-    # 65,536 fragments of 64 bytes in 9.3.1 and 9.4.1, one of 4 MiB in 9.3.9 and 9.4.9.
+    # 65,536 fragments of 64 bytes in 9.3.1 and 9.4.1, one of 4 MiB in 9.3.9 and 9.4.9; the last
+    # one is empty.
     fragment_sizes = [64, 256, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB]
     for group, opcode, pattern in [(3, TEXT, b"*"), (4, BINARY, b"\xfe")]:
         for index, size in enumerate(fragment_sizes, start=1):
-            yield Echo(f"9.{group}.{index}", pattern, 4 * MIB, opcode, size)
+            yield Echo(f"9.{group}.{index}", pattern, 4 * MIB, opcode, size, ends_empty=True)
     for group, (_, opcode, pattern) in zip((5, 6), KINDS, strict=True):
         for index, size in enumerate((64, 128, 256, 512, 1024, 2048), start=1):
             yield Echo(f"9.{group}.{index}", pattern, MIB, opcode, cut=size)

@@ -17,7 +17,7 @@ server = Server(
     max_buffer_size=256 * 1024,
     max_send_buffer=256 * 1024,
     max_channels_per_client=16,
-    presence={"interval": 0.5},
+    presence={"interval": 2},
     compression={"enabled": True},
 )
 

@@ -1,7 +1,7 @@
 """
 Minutes of churn, after which the server must be what it was.
 
-    python tests/soak/soak.py [--minutes 10] [--clients 100] [--seed 1] [--plot FILE]
+    python tests/soak/soak.py [--minutes 10] [--clients 60] [--seed 1] [--plot FILE]
 
 A server in a process of its own, with short deadlines and small limits (`app.py`), and clients that
 connect, subscribe, publish, stall, vanish, break the protocol, ask half a handshake (`lives.py`). After a
@@ -27,6 +27,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -36,7 +37,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from lives import LIVES, Place  # noqa: E402
 
-from raw_client import PING, PONG, TEXT, RawClient, frame  # noqa: E402
+from raw_client import PING, PONG, TEXT, Frame, RawClient, frame  # noqa: E402
 
 PLOT = HERE.parents[1] / "benches" / "results" / "soak.svg"
 SAMPLE_S = 1.0
@@ -69,6 +70,16 @@ class Sample:
     counters: dict[str, int]
 
 
+async def read_frame(client):
+    """Read a frame, however long that takes."""
+    first, second = await client.reader.readexactly(2)
+    length = second & 0x7F
+    if length > 125:
+        width = 2 if length == 126 else 8
+        length = int.from_bytes(await client.reader.readexactly(width), "big")
+    return Frame(first & 0x0F, await client.reader.readexactly(length), fin=True)
+
+
 class Subject:
     """The server under test, and a client that asks it what it has."""
 
@@ -99,13 +110,32 @@ class Subject:
         self.address = listening[1]
         self.control = await RawClient.open(self.address)
         await self.control.handshake()
+        self.answers = asyncio.Queue()
+        self.reading = asyncio.create_task(self._read())
+
+    async def _read(self):
+        """Answer Pings and keep answers, whatever else is going on; ends with the connection."""
+        while True:
+            received = await read_frame(self.control)
+            if received.opcode == PING:
+                await self.control.send(frame(PONG, received.payload))
+            elif received.opcode == TEXT:
+                message = json.loads(received.payload)
+                if message.get("id") == "tables":
+                    self.answers.put_nowait(message["result"])
+            else:
+                raise AssertionError(f"the client that asks was closed: {received}")
 
     async def sample(self, phase, *, collect=False):
         """Ask what the server has; keep it."""
         await self.control.send({"command": "tables", "collect": collect, "id": "tables"})
-        while (answer := await self._receive()).get("id") != "tables":
-            pass
-        tables = answer["result"]
+        answer = asyncio.ensure_future(self.answers.get())
+        await asyncio.wait([answer, self.reading], timeout=60, return_when="FIRST_COMPLETED")
+        if not answer.done():
+            answer.cancel()
+            await self.reading
+            raise AssertionError("the server does not answer")
+        tables = answer.result()
         has = {
             **self.process_has(),
             "clients": tables["clients"],
@@ -132,17 +162,6 @@ class Subject:
         """Return what the server has said."""
         self.log.flush()
         return Path(self.log.name).read_text()
-
-    async def _receive(self):
-        """Read the next object; answer Pings on the way."""
-        while True:
-            received = await self.control.read_frame()
-            if received.opcode == PING:
-                await self.control.send(frame(PONG, received.payload))
-            elif received.opcode == TEXT:
-                return json.loads(received.payload)
-            else:
-                raise AssertionError(received)
 
     def stop(self):
         """Stop it; return its exit code."""
@@ -250,6 +269,7 @@ async def examine(subject, arguments):
         await show.phase("churn", seconds, churn.run(seconds))
         await show.phase("rest", REST_S)
         end = await subject.sample("end", collect=True)
+    subject.reading.cancel()
     code = await asyncio.to_thread(subject.stop)
     logged = subject.logged()
     plot(subject.samples, arguments.plot)
@@ -345,10 +365,10 @@ def main():
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description="Minutes of churn, and what they leave behind.")
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--clients", type=int, default=100, help="at the same time")
+    parser.add_argument("--clients", type=int, default=60, help="at the same time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", type=Path, default=PLOT)
-    return 0 if asyncio.run(soak(parser.parse_args())) else 1
+    return 0 if uvloop.run(soak(parser.parse_args())) else 1
 
 
 if __name__ == "__main__":
