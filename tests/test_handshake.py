@@ -180,6 +180,9 @@ async def test_what_cannot_be_parsed_is_400(server, dial, sent):
 BAD = {
     "no Host": request(without=["Host"]),
     "empty Host": request(host=""),
+    "Host without a host": request(host=":6001"),
+    "Host with a space": request(host="a b"),
+    "Host with a port that is none": request(host="localhost:99999"),
     "two Hosts": request(headers=[("Host", "localhost")]),
     "no key": request(without=["Sec-WebSocket-Key"]),
     "empty key": request(sec_websocket_key=""),

@@ -50,6 +50,36 @@ pub fn requests() -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// What a target for PROXY headers takes: its byte of settings, and what a proxy sends first.
+pub fn proxied() -> Vec<Vec<u8>> {
+    const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    let lines = [
+        "PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n",
+        "PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\nGET / HTTP/1.1\r\n",
+        "PROXY TCP6 2001:db8::1 ::1 1 65535\r\n",
+        "PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n",
+        "PROXY UNKNOWN\r\n",
+        "PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n",
+        "PROXY TCP4 192.0.2.1 198.51.100.7 0 70000\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+    ];
+    // Command, family, what follows.
+    let blocks: [(u8, u8, &[u8]); 6] = [
+        (0x21, 0x11, b"\xc0\0\x02\x01\xc6\x33\x64\x07\xdc\x04\x01\xbb"),
+        (0x21, 0x11, b"\xc0\0\x02\x01\xc6\x33\x64\x07\xdc\x04\x01\xbb\x04\0\x01\0"),
+        (0x21, 0x21, &[7; 36]),
+        (0x21, 0x31, &[b'/'; 216]),
+        (0x20, 0x00, b""),
+        (0x21, 0x00, b"\x03\0\x04abcd"),
+    ];
+    let blocks = blocks.map(|(command, family, rest)| {
+        let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+        [SIGNATURE, &[command, family], &length, rest, b"GET"].concat()
+    });
+    let all = lines.into_iter().map(|line| line.as_bytes().to_vec()).chain(blocks);
+    all.map(|input| [&[3][..], &input].concat()).collect()
+}
+
 /// What a target for inflating takes: its two bytes of settings, and compressed messages.
 pub fn compressed() -> Vec<Vec<u8>> {
     const BLOCK: &[u8] = b"the quick brown fox jumps over the lazy dog, and the dog over the fox. ";

@@ -50,6 +50,7 @@ fn seeds() {
         ("decoder", corpus::frames()),
         ("handshake", corpus::requests()),
         ("inflate", corpus::compressed()),
+        ("proxy", corpus::proxied()),
     ] {
         let folder = root.join(target);
         std::fs::create_dir_all(&folder).unwrap();
@@ -77,4 +78,9 @@ fn handshake() {
 #[test]
 fn inflate() {
     fuzz(&corpus::compressed(), properties::inflate::check, 5);
+}
+
+#[test]
+fn proxy() {
+    fuzz(&corpus::proxied(), properties::proxy::check, 1);
 }

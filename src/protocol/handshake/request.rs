@@ -1,5 +1,6 @@
 //! What a client asks in its opening handshake (RFC 6455 §4.1, §4.2.1).
 
+use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use base64::Engine as _;
@@ -132,8 +133,8 @@ impl Request {
         if body {
             return Err(Refusal::new(400, "a handshake has no body"));
         }
-        if self.only("host").is_none_or(|host| self.text(&host).is_empty()) {
-            return Err(Refusal::new(400, "exactly one Host header is needed"));
+        if self.only("host").is_none_or(|host| !is_host(self.text(&host))) {
+            return Err(Refusal::new(400, "exactly one Host header is needed, with a host"));
         }
         if !self.lists("upgrade", "websocket") || !self.lists("connection", "upgrade") {
             return Err(Refusal::new(426, "this is a WebSocket server"));
@@ -251,6 +252,30 @@ fn path_of_uri(uri: &[u8]) -> &[u8] {
     slashes.nth(2).and_then(|at| uri.get(at..)).unwrap_or(b"/")
 }
 
+/// Whether this is a host with or without a port, as `Host` must be (RFC 9112 §3.2, RFC 3986
+/// §3.2.2).
+fn is_host(value: &[u8]) -> bool {
+    let Ok(value) = std::str::from_utf8(value) else { return false };
+    let literal = value.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (is_sound, port) = if let Some((address, port)) = literal {
+        (address.parse::<Ipv6Addr>().is_ok(), port)
+    } else {
+        let (name, port) = value.split_at(value.find(':').unwrap_or(value.len()));
+        (!name.is_empty() && name.bytes().all(is_name_byte), port)
+    };
+    let port = port.strip_prefix(':').or(port.is_empty().then_some(""));
+    let is_port = |digits: &str| digits.is_empty() || is_number(digits);
+    is_sound && port.is_some_and(is_port)
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
+}
+
+fn is_number(digits: &str) -> bool {
+    digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+}
+
 /// A key is 16 bytes in base64, so 24 characters (RFC 6455 §4.2.1, 5).
 fn is_key(value: &[u8]) -> bool {
     value.len() == 24 && STANDARD.decode(value).is_ok_and(|bytes| bytes.len() == 16)
@@ -343,6 +368,48 @@ mod tests {
         assert_eq!(status(&sound_without("Connection")), 426);
         assert_eq!(status(&sound_without("Sec-WebSocket-Key")), 400);
         assert_eq!(status(&sound_without("Sec-WebSocket-Version")), 426);
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        for host in [
+            "example.com",
+            "example.com:6001",
+            "example.com:",
+            "my_service-1.local.:65535",
+            "192.0.2.1:80",
+            "[::1]",
+            "[2001:db8::1]:443",
+            "xn--bcher-kva.example",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            ":",
+            ":80",
+            "a b",
+            "a:b",
+            "a:65536",
+            "a:+1",
+            "a:1:2",
+            "[::1",
+            "::1",
+            "[::1]80",
+            "[]",
+            "[a]",
+            "a/b",
+            "user@a",
+            "a?b",
+            "a#b",
+            "bücher.example",
+            "\u{7f}",
+            "<a>",
+            "a\\b",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+        assert_eq!(status(&(SOUND.replace("Host: example.com", "Host: a b") + "\r\n")), 400);
     }
 
     #[test]

@@ -6,4 +6,5 @@ pub mod decoder;
 pub mod handshake;
 pub mod header;
 pub mod inflate;
+pub mod proxy;
 mod reference;
