@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from rakit_ws import background
-from rakit_ws.background import MAX_WAITING, Background, writer_to
+from rakit_ws.background import MAX_WAITING, Background, Descriptor
 from rakit_ws.config import Config
 from rakit_ws.log import LOGGER_NAME, configure, log
 from raw_client import RawClient
@@ -116,13 +116,48 @@ def test_descriptor_is_written_whole_though_it_does_not_block(tmp_path):
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     sent = "é" * 200_000
-    thread = threading.Thread(target=writer_to(writing, "ascii"), args=(sent,))
+    thread = threading.Thread(target=Descriptor(writing, "ascii").write, args=(sent,))
     thread.start()
     with os.fdopen(reading, "rb") as pipe:
         received = pipe.read(len(sent) * 4 + 1)
     thread.join()
     os.close(writing)
     assert received.decode() == "\\xe9" * 200_000 + "\n"
+
+
+def test_line_is_written_at_once_where_there_is_room_and_else_in_its_turn():
+    reading, writing = os.pipe()
+    output = Descriptor(writing, "utf-8")
+    handler = Background(
+        output.write, lambda: None, lambda count: record(str(count)), output.write_now
+    )
+    handler.emit(record("now"))
+    os.set_blocking(reading, False)
+    assert os.read(reading, 100) == b"now\n"  # no thread had to run for it
+    os.set_blocking(reading, True)
+    expected = [f"{number} ".ljust(100, "x") for number in range(2000)]
+    for line in expected:
+        handler.emit(record(line))  # a pipe holds a third of it
+    handler.emit(record("long " + "y" * 5000))
+    closing = threading.Thread(target=lambda: (handler.flush(), handler.close(), os.close(writing)))
+    closing.start()
+    with os.fdopen(reading, "rb") as pipe:
+        lines = pipe.read().decode().splitlines()
+    closing.join()
+    assert lines == [*expected, "long " + "y" * 5000]
+
+
+def test_pipe_whose_reader_is_gone_is_no_fault_of_the_server():
+    reading, writing = os.pipe()
+    output = Descriptor(writing, "utf-8")
+    handler = Background(
+        output.write, lambda: None, lambda count: record(str(count)), output.write_now
+    )
+    os.close(reading)
+    for number in range(10):
+        handler.emit(record(str(number)))
+    handler.close()
+    os.close(writing)
 
 
 @pytest.fixture

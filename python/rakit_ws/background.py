@@ -30,7 +30,9 @@ class Background(logging.Handler):
     A pipe that nobody reads, or a disk that hangs, blocks that thread and no event loop.
 
     `write` takes whole lines; where it raises OSError they are lost, and counted as dropped.
-    `dropped` makes the record that tells how many were.
+    `dropped` makes the record that tells how many were. `write_now` writes a line if that does
+    not block, and tells whether it did: then no thread has a part in it, and lines stay in order
+    with what the application prints.
     """
 
     def __init__(
@@ -38,13 +40,17 @@ class Background(logging.Handler):
         write: Callable[[str], None],
         close: Callable[[], None],
         dropped: Callable[[int], logging.LogRecord],
+        write_now: Callable[[str], bool] | None = None,
     ) -> None:
         super().__init__()
         self._write = write
         self._close_target = close
         self._dropped_record = dropped
-        # Each is changed by one thread alone: what found no room, what could not be written, and
-        # how many of both the log has told of.
+        self._write_now = write_now
+        # Each is changed by one thread alone: lines given to the thread and done by it, those that
+        # found no room, those that could not be written, and how many of both the log has told of.
+        self._put = 0
+        self._done = 0
         self._refused = 0
         self._failed = 0
         self._told = 0
@@ -60,9 +66,14 @@ class Background(logging.Handler):
             self._refused += 1
             return
         try:
-            self._queue.put(self.format(record))
+            line = self.format(record)
         except Exception:  # as every handler of the standard library
             self.handleError(record)
+            return
+        is_idle = self._put == self._done and not self._untold()
+        if not (is_idle and self._write_now is not None and self._write_now(line)):
+            self._put += 1
+            self._queue.put(line)
 
     def flush(self) -> None:
         """Wait until all that is there now is written, but not for ever."""
@@ -92,7 +103,9 @@ class Background(logging.Handler):
                     goes_on = False
                 else:
                     reached.append(item)
+            count = len(lines)
             self._write_all(lines)
+            self._done += count
             for event in reached:
                 event.set()
         with contextlib.suppress(OSError):  # there is nobody to tell any more
@@ -105,9 +118,12 @@ class Background(logging.Handler):
                 batch.append(self._queue.get_nowait())
         return batch
 
+    def _untold(self) -> int:
+        return self._refused + self._failed - self._told
+
     def _write_all(self, lines: list[str]) -> None:
         # What is dropped from here on is told of by the next batch.
-        dropped = self._refused + self._failed - self._told
+        dropped = self._untold()
         count = len(lines)
         if dropped:
             lines.append(self.format(self._dropped_record(dropped)))
@@ -121,24 +137,46 @@ class Background(logging.Handler):
             self._told += dropped
 
 
-def writer_to(descriptor: int, encoding: str) -> Callable[[str], None]:
+class Descriptor:
     """
-    Return what writes lines to a descriptor, past Python's own buffers.
+    Writes lines to a descriptor, past Python's own buffers.
 
     Those have a lock, which a thread that hangs would still hold when the process ends.
     """
 
-    def write(lines: str) -> None:
-        rest = memoryview(f"{lines}\n".encode(encoding, "backslashreplace"))
+    def __init__(self, descriptor: int, encoding: str) -> None:
+        self._descriptor = descriptor
+        self._encoding = encoding
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+
+    def write(self, lines: str) -> None:
+        """Write lines, however long that takes."""
+        self._write_whole(memoryview(self._encoded(lines)))
+
+    def write_now(self, line: str) -> bool:
+        """Write a line if that does not block; tell whether it is written."""
+        data = self._encoded(line)
+        # A pipe that is ready takes so much at once, whole (poll(2), pipe(7)).
+        if len(data) > select.PIPE_BUF or not self._room.poll(0):
+            return False
+        try:
+            written = os.write(self._descriptor, data)
+        except OSError:  # the thread meets it too, and counts it
+            return False
+        self._write_whole(memoryview(data)[written:])  # nothing, unless it is no pipe
+        return True
+
+    def _write_whole(self, rest: memoryview) -> None:
         while rest:
-            rest = rest[_write(descriptor, rest) :]
+            rest = rest[self._write_some(rest) :]
 
-    return write
+    def _encoded(self, lines: str) -> bytes:
+        return f"{lines}\n".encode(self._encoding, "backslashreplace")
 
-
-def _write(descriptor: int, data: memoryview) -> int:
-    try:
-        return os.write(descriptor, data)
-    except BlockingIOError:  # somebody has made it non-blocking
-        select.select([], [descriptor], [])
-        return 0
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:  # somebody has made it non-blocking
+            self._room.poll()
+            return 0

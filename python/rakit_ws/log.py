@@ -19,7 +19,7 @@ from functools import lru_cache
 from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rakit_ws.background import Background, writer_to
+from rakit_ws.background import Background, Descriptor
 from rakit_ws.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -211,7 +211,8 @@ def _in_background(handler: logging.Handler) -> logging.Handler:
     if descriptor is None or not isinstance(stream, io.TextIOWrapper):
         return handler
     stream.flush()
-    return Background(writer_to(descriptor, stream.encoding), handler.close, _dropped)
+    output = Descriptor(descriptor, stream.encoding)
+    return Background(output.write, handler.close, _dropped, output.write_now)
 
 
 def _dropped(count: int) -> logging.LogRecord:
