@@ -96,7 +96,7 @@ def launch():
 
 def end(process):
     process.end(signal.SIGKILL)
-    assert not [line for line in process.printed if re.search("(?i)error|traceback", line)]
+    assert not [line for line in process.printed if re.search(r"\bERROR\b|Traceback", line)]
 
 
 @pytest.fixture
