@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 
 from rakit_ws import Client, Opcode, Server
 
@@ -19,6 +20,11 @@ server = Server(
     max_channels_per_client=16,
     presence={"interval": 2},
     compression={"enabled": True},
+    # Where `--tls` was asked for.
+    tls={
+        "certificate": os.environ.get("SOAK_CERTIFICATE", ""),
+        "key": os.environ.get("SOAK_KEY", ""),
+    },
 )
 
 

@@ -31,6 +31,7 @@ from raw_client import (
 
 if TYPE_CHECKING:
     import random
+    import ssl
 
 CHANNELS = [f"room-{number}" for number in range(12)]
 FLOODED = "flood"
@@ -44,11 +45,12 @@ class Place:
 
     address: str
     random: random.Random
+    tls: ssl.SSLContext | None
 
     @contextlib.asynccontextmanager
     async def connection(self, **options):
         """Open TCP; whatever happens, it is closed behind."""
-        client = await RawClient.open(self.address, **options)
+        client = await RawClient.open(self.address, tls=self.tls, **options)
         try:
             yield client
         finally:
@@ -105,7 +107,8 @@ async def live_in_small_pieces(place):
     """As above, but TCP cuts everything."""
     async with place.websocket() as client:
         sent = b"".join(map(text, chatter(place))) + close(1000)
-        await client.send_slowly(sent, place.random.randrange(1, 40))
+        # Not so many that a busy machine takes longer than the ping timeout.
+        await client.send_slowly(sent, max(place.random.randrange(1, 40), len(sent) // 200))
         assert await read_to_the_end(client) == 1000
 
 
@@ -280,16 +283,23 @@ async def ask_nonsense(place):
 
 
 async def knock_and_run(place):
-    """Connect and reset, many times."""
+    """Connect and reset, many times; at times after some noise, where TLS or HTTP was due."""
     for _ in range(20):
-        async with place.connection() as client:
-            client.reset()
+        client = await RawClient.open(place.address)
+        if place.chance(0.3):
+            await client.send(place.random.randbytes(place.random.randrange(1, 100)))
+        client.reset()
 
 
 def compressing(place):
     """Connect another library's client, which offers compression."""
+    options = {} if place.tls is None else {"ssl": place.tls, "server_hostname": "localhost"}
     return websockets.connect(
-        f"ws://{place.address}", compression="deflate", ping_interval=None, max_size=None
+        f"{'ws' if place.tls is None else 'wss'}://{place.address}",
+        compression="deflate",
+        ping_interval=None,
+        max_size=None,
+        **options,
     )
 
 

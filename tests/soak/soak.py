@@ -1,7 +1,7 @@
 """
 Minutes of churn, after which the server must be what it was.
 
-    python tests/soak/soak.py [--minutes 10] [--clients 60] [--seed 1] [--plot FILE]
+    python tests/soak/soak.py [--minutes 10] [--clients 60] [--tls] [--seed 1] [--plot FILE]
 
 A server in a process of its own, with short deadlines and small limits (`app.py`), and clients that
 connect, subscribe, publish, stall, vanish, break the protocol, ask half a handshake (`lives.py`). After a
@@ -23,6 +23,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from lives import LIVES, Place  # noqa: E402
 
+from identities import authority  # noqa: E402
 from raw_client import PING, PONG, TEXT, Frame, RawClient, frame  # noqa: E402
 
 PLOT = HERE.parents[1] / "benches" / "results" / "soak.svg"
@@ -90,7 +92,7 @@ class Subject:
         self.samples = []
 
     @classmethod
-    def start(cls, log_path):
+    def start(cls, log_path, identity):
         """Start the server; what it says goes to a file."""
         log_path.parent.mkdir(parents=True, exist_ok=True)
         log = log_path.open("w+")
@@ -104,11 +106,11 @@ class Subject:
 
     async def attach(self):
         """Wait until it listens, and connect the client that asks."""
-        while (listening := re.search(r"listening on ws://(\S+:\d+)", self.logged())) is None:
+        while (listening := re.search(r"listening on wss?://(\S+:\d+)", self.logged())) is None:
             assert self.process.poll() is None, self.logged()
             await asyncio.sleep(0.05)
         self.address = listening[1]
-        self.control = await RawClient.open(self.address)
+        self.control = await RawClient.open(self.address, tls=self.tls)
         await self.control.handshake()
         self.answers = asyncio.Queue()
         self.reading = asyncio.create_task(self._read())
@@ -172,8 +174,8 @@ class Subject:
 class Churn:
     """Clients that come and go, and how each life ended."""
 
-    def __init__(self, address, clients, seed):
-        self.place = Place(address, random.Random(seed))
+    def __init__(self, address, tls, clients, seed):
+        self.place = Place(address, random.Random(seed), tls)
         self.clients = clients
         self.ended = collections.Counter()
         self.faults = []
@@ -198,6 +200,10 @@ class Churn:
             # The server may reset whom it has refused; what it must not do is be silent.
             self.ended[live.__name__, type(error).__name__] += 1
         except Exception as fault:
+            if isinstance(fault, RuntimeError) and "closed" in str(fault):
+                # How uvloop says that the server has reset us.
+                self.ended[live.__name__, "ConnectionResetError"] += 1
+                return
             self.ended[live.__name__, "FAULT"] += 1
             self.faults.append(f"{live.__name__}: {type(fault).__name__} {fault}"[:300])
         else:
@@ -241,17 +247,19 @@ class Show:
 
 async def soak(arguments):
     """Start a server and examine it; tell whether it passed."""
-    subject = Subject.start(arguments.plot.with_suffix(".log"))
-    try:
-        return await examine(subject, arguments)
-    finally:
-        subject.process.kill()
+    with tempfile.TemporaryDirectory() as directory:
+        identity = authority().issue(Path(directory)) if arguments.tls else None
+        subject = Subject.start(arguments.plot.with_suffix(".log"), identity)
+        try:
+            return await examine(subject, arguments)
+        finally:
+            subject.process.kill()
 
 
 async def examine(subject, arguments):
     """Go through all phases; tell whether the server passed."""
     await subject.attach()
-    churn = Churn(subject.address, arguments.clients, arguments.seed)
+    churn = Churn(subject.address, subject.tls, arguments.clients, arguments.seed)
     console.print(f"server {subject.process.pid} on {subject.address}, seed {arguments.seed}")
     seconds = arguments.minutes * 60
     with Progress(
@@ -366,6 +374,7 @@ def main():
     parser = argparse.ArgumentParser(description="Minutes of churn, and what they leave behind.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=60, help="at the same time")
+    parser.add_argument("--tls", action="store_true", help="everybody speaks TLS")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", type=Path, default=PLOT)
     return 0 if uvloop.run(soak(parser.parse_args())) else 1
