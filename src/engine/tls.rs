@@ -170,8 +170,8 @@ fn configure(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, rustls::Error> {
-    // `ring` rather than `aws-lc-rs`: it needs a C compiler and nothing else to be built, on
-    // manylinux as on macOS, in a third of the time; and it has assembly for the same ciphers.
+    // `ring` rather than `aws-lc-rs`: it needs a C compiler and nothing else to be built, and it
+    // has assembly for the same ciphers.
     let provider = Arc::new(ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
