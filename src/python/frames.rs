@@ -286,11 +286,11 @@ pub fn apply_mask<'py>(data: &Bound<'py, PyAny>, key: &[u8]) -> PyResult<Bound<'
 
 /// `bytes` of this length whose every byte `fill` writes. Unlike `PyBytes::new_with` it clears nothing
 /// before: one pass over the memory instead of three in all (benches/decode.py, mask).
-fn new_bytes<'py>(
-    py: Python<'py>,
+fn new_bytes(
+    py: Python<'_>,
     len: usize,
     fill: impl FnOnce(&mut [MaybeUninit<u8>]),
-) -> PyResult<Bound<'py, PyBytes>> {
+) -> PyResult<Bound<'_, PyBytes>> {
     let size = ffi::Py_ssize_t::try_from(len)?;
     // SAFETY: the GIL is held (`py`). A new `bytes` of `size` (the shared empty one, of which nothing is written) is ours alone until it is returned, and
     // holds room for that many bytes, which `MaybeUninit` lets nobody read before `fill` has

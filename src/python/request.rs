@@ -7,6 +7,7 @@ use crate::protocol;
 
 /// What a client asked for. See the stub for its contract.
 #[pyclass(frozen, module = "rakit_ws")]
+#[allow(clippy::struct_field_names)] // It is what Python is shown of it.
 pub struct Request {
     request: protocol::Request,
     peer: Address,

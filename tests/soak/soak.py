@@ -18,6 +18,7 @@ import collections
 import itertools
 import json
 import logging
+import os
 import random
 import re
 import signal
@@ -85,9 +86,10 @@ async def read_frame(client):
 class Subject:
     """The server under test, and a client that asks it what it has."""
 
-    def __init__(self, process, log):
+    def __init__(self, process, log, tls):
         self.process = process
         self.log = log
+        self.tls = tls
         self.began = time.monotonic()
         self.samples = []
 
@@ -97,12 +99,16 @@ class Subject:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         log = log_path.open("w+")
         command = [sys.executable, "-m", "rakit_ws", "run", "--app", "app:server"]
-        return cls(
-            subprocess.Popen(
-                [*command, "--log-level", "warning"], cwd=HERE, stdout=log, stderr=log
-            ),
-            log,
+        environment = dict(os.environ)
+        if identity is not None:
+            environment |= {
+                "SOAK_CERTIFICATE": str(identity.certificate),
+                "SOAK_KEY": str(identity.key),
+            }
+        process = subprocess.Popen(
+            [*command, "--log-level", "warning"], cwd=HERE, stdout=log, stderr=log, env=environment
         )
+        return cls(process, log, None if identity is None else identity.context())
 
     async def attach(self):
         """Wait until it listens, and connect the client that asks."""
