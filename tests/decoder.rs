@@ -9,6 +9,11 @@ use rakit_ws_core::protocol::{
 };
 use serde_json::Value;
 
+#[path = "vectors/bytes.rs"]
+mod vector;
+
+use vector::bytes;
+
 /// An event that owns its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
@@ -145,25 +150,6 @@ fn expected_event(event: &Value) -> Seen {
         "failed" => Seen::Failed(code()),
         other => panic!("{other}"),
     }
-}
-
-/// Hexadecimal text, or a list of that and `{"repeat", "times"}`.
-fn bytes(value: &Value) -> Vec<u8> {
-    match value {
-        Value::String(text) => unhex(text),
-        Value::Array(parts) => parts.iter().flat_map(bytes).collect(),
-        Value::Object(repeat) => {
-            let times = usize::try_from(repeat["times"].as_u64().unwrap()).unwrap();
-            unhex(repeat["repeat"].as_str().unwrap()).repeat(times)
-        }
-        other => panic!("{other}"),
-    }
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits.chunks(2).map(byte).collect()
 }
 
 #[test]

@@ -3,6 +3,11 @@
 use rakit_ws_core::protocol::deflate::Deflater;
 use serde_json::Value;
 
+#[path = "../vectors/bytes.rs"]
+mod vector;
+
+use vector::bytes;
+
 /// Larger ones say nothing that these do not say, and cost most of the time.
 const MOST_BYTES: usize = 5_000;
 
@@ -106,23 +111,4 @@ pub fn compressed() -> Vec<Vec<u8>> {
     ];
     let all = ours.chain(by_hand.map(<[u8]>::to_vec));
     all.map(|payload| [&[14, 5][..], &payload].concat()).collect()
-}
-
-/// Hexadecimal text, or a list of that and `{"repeat", "times"}`.
-fn bytes(value: &Value) -> Vec<u8> {
-    match value {
-        Value::String(text) => unhex(text),
-        Value::Array(parts) => parts.iter().flat_map(bytes).collect(),
-        Value::Object(repeat) => {
-            let times = usize::try_from(repeat["times"].as_u64().unwrap()).unwrap();
-            unhex(repeat["repeat"].as_str().unwrap()).repeat(times)
-        }
-        other => panic!("{other}"),
-    }
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits.chunks(2).map(byte).collect()
 }
