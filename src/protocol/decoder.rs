@@ -162,8 +162,8 @@ impl<B: MessageBuffer> Decoder<B> {
 
     /// Room to receive the frame under way into, without another copy.
     ///
-    /// `None` unless at least `at_least` bytes of it are missing, and where it is compressed. Never longer than the rest of
-    /// the frame. To be followed by [`received`](Self::received).
+    /// `None` unless at least `at_least` bytes of it are missing, and where it is compressed. Never
+    /// longer than the rest of the frame. To be followed by [`received`](Self::received).
     pub fn room(&mut self, at_least: u64) -> Option<&mut [u8]> {
         match self.state {
             State::Payload(frame) if frame.rest >= at_least && !self.is_inflating() => {

@@ -292,9 +292,9 @@ fn new_bytes(
     fill: impl FnOnce(&mut [MaybeUninit<u8>]),
 ) -> PyResult<Bound<'_, PyBytes>> {
     let size = ffi::Py_ssize_t::try_from(len)?;
-    // SAFETY: the GIL is held (`py`). A new `bytes` of `size` (the shared empty one, of which nothing is written) is ours alone until it is returned, and
-    // holds room for that many bytes, which `MaybeUninit` lets nobody read before `fill` has
-    // written them; `fill` is called once, with all of them. Null is turned into the exception that
+    // SAFETY: the GIL is held (`py`). A new `bytes` of `size` (the shared empty one, of which
+    // nothing is written) is ours alone until it is returned, and holds room for that many bytes,
+    // which `MaybeUninit` lets nobody read before `fill` has written them; `fill` is called once, with all of them. Null is turned into the exception that
     // was set.
     unsafe {
         let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
