@@ -167,7 +167,7 @@ class Server:
         return add
 
     def authenticate(
-        self, function: HookT | None = None, *, cookies: bool = True
+        self, function: HookT | None = None, *, cookies: bool = True, recheck: bool = False
     ) -> HookT | Callable[[HookT], HookT]:
         """
         Ask a function, sync or async, who a client is: `@server.authenticate`.
@@ -176,7 +176,8 @@ class Server:
         for nobody that it knows. It may raise `Refused`, or `SourceDownError` where it can't tell
         (`auth.on_failure`). `auth.sources` says when it is asked; not named there, last.
         One that looks at no cookie says `@server.authenticate(cookies=False)`: then pages of
-        every origin may be the user that it names.
+        every origin may be the user that it names. With `recheck=True` it is asked again every
+        `auth.recheck_interval`, and who is somebody else then is closed with 4001.
 
         Raises:
             UsageError: there is one already, or the server is running.
@@ -187,7 +188,7 @@ class Server:
         def add(function: HookT) -> HookT:
             if self._function is not None:
                 raise UsageError("one function authenticates; it can ask others")
-            self._function = FunctionSource(function, reads_cookies=cookies)
+            self._function = FunctionSource(function, reads_cookies=cookies, rechecks=recheck)
             return function
 
         return add if function is None else add(function)

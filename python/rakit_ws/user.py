@@ -22,6 +22,10 @@ class User(msgspec.Struct, frozen=True):
     `columns` is what else is known: `user.role` and `user.columns["role"]` are the same. Clients
     of one user may share it: it does not change.
 
+    `channels` are the channels, or patterns of them (`private-42`, `team-7-*`), for which it needs
+    no grant. From `expires_at` (Unix seconds) on it is nobody any more; None: the source alone
+    says that.
+
     Raises:
         UsageError: an id that is no string.
 
@@ -31,6 +35,8 @@ class User(msgspec.Struct, frozen=True):
     name: str | None = None
     email: str | None = None
     columns: Mapping[str, Any] = _NO_COLUMNS
+    channels: tuple[str, ...] = ()
+    expires_at: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str):

@@ -35,5 +35,20 @@ class Source(Protocol):
 
         """
 
+    def recheck(self, request: Request, user: Any) -> Awaitable[Any | None] | Any | None:
+        """
+        Return who `user`, whom `authenticate` named for this handshake, is now.
+
+        Asked every `auth.recheck_interval` while the client is connected, for many clients in one
+        turn of the loop. None, a user with another `id`, or one whose `expires_at` has passed: its
+        session has ended, and the client is closed with 4001. One that is not equal to `user`
+        takes its place. A source that cannot know better returns `user`. May be cancelled.
+
+        Raises:
+            SourceDownError: it can't be asked now; the client stays.
+            Refused: its session has ended.
+
+        """
+
     async def aclose(self) -> None:
         """Let go of connections: it is asked no more."""

@@ -91,6 +91,15 @@ class RakitSource:
             return None
         return self._user(session_id, cookies)
 
+    def recheck(self, request: Request, _user: User) -> Awaitable[User | None] | None:
+        """
+        Return who is calling now; None: logged out, or its session is gone or has expired.
+
+        With the driver `cookie` the session is the one that came with the handshake: it expires
+        `session_lifetime` after that, as newer cookies are not seen here.
+        """
+        return self.authenticate(request)
+
     async def _user(self, session_id: bytes | None, cookies: dict[str, bytes]) -> User | None:
         record = None
         if session_id is not None and is_session_id(session_id):
