@@ -66,6 +66,7 @@ impl Compressor {
     }
 
     /// Queue a message for one client.
+    #[inline] // Clients without compression pay for one comparison (benches/guard.py).
     pub fn queue(
         &mut self,
         (outbox, sending): (&mut Outbox, &mut Sending),
@@ -73,19 +74,33 @@ impl Compressor {
         payload: Outgoing<'_>,
         counters: &mut Counters,
     ) {
-        match self.compress(sending, payload.bytes(), counters) {
-            Some(compressed) => {
-                counters.note_compressed_sent(payload.len(), compressed.len());
-                outbox.append_with(MAX_HEADER_BYTES + compressed.len(), |own| {
-                    encoder::append_compressed(own, opcode, compressed);
-                });
-            }
-            None => match payload {
+        let is_plain = matches!(sending, Sending::Plain);
+        if is_plain || !self.queue_compressed((outbox, sending), opcode, &payload, counters) {
+            match payload {
                 Outgoing::Copy(bytes) => outbox.push_message(opcode, bytes),
                 Outgoing::Share(bytes) => outbox.push_shared_message(opcode, bytes),
-            },
+            }
         }
+    }
+
+    /// Queue a message compressed; false if it is to go out as it is.
+    fn queue_compressed(
+        &mut self,
+        (outbox, sending): (&mut Outbox, &mut Sending),
+        opcode: Opcode,
+        payload: &Outgoing<'_>,
+        counters: &mut Counters,
+    ) -> bool {
+        let compressed = self.compress(sending, payload.bytes(), counters);
+        if let Some(compressed) = compressed {
+            counters.note_compressed_sent(payload.len(), compressed.len());
+            outbox.append_with(MAX_HEADER_BYTES + compressed.len(), |own| {
+                encoder::append_compressed(own, opcode, compressed);
+            });
+        }
+        let is_queued = compressed.is_some();
         self.tidy();
+        is_queued
     }
 
     /// The message compressed as `sending` says; `None` where it goes out as it is.
@@ -159,7 +174,20 @@ impl<'a> Publication<'a> {
     }
 
     /// Queue it for one client.
+    #[inline] // As above.
     pub fn queue(
+        &mut self,
+        (outbox, sending): (&mut Outbox, &mut Sending),
+        compressor: &mut Compressor,
+        counters: &mut Counters,
+    ) {
+        match sending {
+            Sending::Plain => outbox.push_shared(self.plain()),
+            _ => self.queue_compressed((outbox, sending), compressor, counters),
+        }
+    }
+
+    fn queue_compressed(
         &mut self,
         (outbox, sending): (&mut Outbox, &mut Sending),
         compressor: &mut Compressor,
@@ -181,6 +209,7 @@ impl<'a> Publication<'a> {
         }
     }
 
+    #[inline]
     fn plain(&mut self) -> Bytes {
         let frame = || self.meter.share(encoder::frame(self.opcode, self.payload));
         self.plain.get_or_insert_with(frame).clone()

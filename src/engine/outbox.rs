@@ -19,7 +19,8 @@ const CHUNK_START_BYTES: usize = 512;
 /// Where copied frames stop growing one chunk and start the next.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// What a chunk costs beside its bytes: its entry, in a queue that may be half empty.
+/// What a chunk costs beside its bytes: its entry, in a queue that may be half empty. (The first
+/// one has its place in the outbox, which is counted with the connection.)
 const CHUNK_COST_BYTES: usize = 2 * size_of::<Chunk>();
 
 /// Chunks that one system call takes.
@@ -92,7 +93,10 @@ impl Chunk {
 /// A queue of bytes; owns no memory while it is empty. Its bound is its owner's business.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    chunks: VecDeque<Chunk>,
+    /// The chunk that is sent next: most queues have no other, and need no memory for a list.
+    first: Option<Chunk>,
+    /// The chunks behind it; none if there is no first.
+    rest: VecDeque<Chunk>,
     /// Bytes of the first chunk that are already sent.
     sent: usize,
     len: usize,
@@ -117,7 +121,7 @@ impl Outbox {
 
     /// Queue the bytes, about `len` of them, that `write` appends to the vector it is given.
     pub fn append_with(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(Chunk::Own(own)) = self.chunks.back_mut()
+        if let Some(Chunk::Own(own)) = self.rest.back_mut().or(self.first.as_mut())
             && own.len() < CHUNK_BYTES
         {
             let (len, capacity) = (own.len(), own.capacity());
@@ -153,7 +157,11 @@ impl Outbox {
     fn push(&mut self, chunk: Chunk) {
         self.len += chunk.bytes().len();
         self.held += chunk.held();
-        self.chunks.push_back(chunk);
+        if self.first.is_none() {
+            self.first = Some(chunk);
+        } else {
+            self.rest.push_back(chunk);
+        }
     }
 
     /// Put bytes in front of everything; nothing may have been sent of what waits.
@@ -162,7 +170,9 @@ impl Outbox {
         let chunk = Chunk::Own(bytes);
         self.len += chunk.bytes().len();
         self.held += chunk.held();
-        self.chunks.push_front(chunk);
+        if let Some(second) = self.first.replace(chunk) {
+            self.rest.push_front(second);
+        }
     }
 
     /// Drop everything.
@@ -177,8 +187,7 @@ impl Outbox {
         let mut total = 0;
         while !self.is_empty() {
             match self.write_once(socket) {
-                Ok(count) => {
-                    let offered = self.first_slices_len();
+                Ok((count, offered)) => {
                     self.consume(count);
                     total += count;
                     if count < offered {
@@ -190,19 +199,19 @@ impl Outbox {
                 Err(error) => return Err(error.into()),
             }
         }
-        if self.is_empty() {
-            self.chunks = VecDeque::new();
-        }
         Ok(total)
     }
 
-    fn write_once(&self, socket: BorrowedFd<'_>) -> rustix::io::Result<usize> {
-        let mut slices = self.slices();
-        if self.chunks.len() == 1 {
-            return send(socket, slices.next().unwrap_or_default(), FLAGS);
+    /// Return how many bytes were sent, and of how many.
+    fn write_once(&self, socket: BorrowedFd<'_>) -> rustix::io::Result<(usize, usize)> {
+        if self.rest.is_empty() {
+            let slice = self.slices().next().unwrap_or_default();
+            return Ok((send(socket, slice, FLAGS)?, slice.len()));
         }
         let mut room = [IoSlice::new(&[]); MAX_SLICES];
-        send_slices(socket, gather(slices, &mut room))
+        let slices = gather(self.slices(), &mut room);
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        Ok((send_slices(socket, slices)?, offered))
     }
 
     /// Move as much as `writer` takes at once there; return how many bytes that was.
@@ -210,26 +219,18 @@ impl Outbox {
         let mut room = [IoSlice::new(&[]); MAX_SLICES];
         let count = writer.write_vectored(gather(self.slices(), &mut room))?;
         self.consume(count);
-        if self.is_empty() {
-            self.chunks = VecDeque::new();
-        }
         Ok(count)
     }
 
     /// What waits, without what the first chunk has already sent; as much as one call takes.
     fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let skip = std::iter::once(self.sent).chain(std::iter::repeat(0));
-        let chunks = self.chunks.iter().zip(skip).take(MAX_SLICES);
-        chunks.map(|(chunk, skip)| chunk.bytes().get(skip..).unwrap_or_default())
-    }
-
-    fn first_slices_len(&self) -> usize {
-        self.slices().map(<[u8]>::len).sum()
+        let first = self.first.as_ref().and_then(|first| first.bytes().get(self.sent..));
+        first.into_iter().chain(self.rest.iter().map(Chunk::bytes)).take(MAX_SLICES)
     }
 
     fn consume(&mut self, mut count: usize) {
         self.len -= count;
-        while let Some(first) = self.chunks.front() {
+        while let Some(first) = &self.first {
             let rest = first.bytes().len() - self.sent;
             if count < rest {
                 self.sent += count;
@@ -238,7 +239,11 @@ impl Outbox {
             count -= rest;
             self.sent = 0;
             self.held -= first.held();
-            self.chunks.pop_front();
+            self.first = self.rest.pop_front();
+        }
+        // Empty: what the list took is given back, if there was one.
+        if self.rest.capacity() > 0 {
+            self.rest = VecDeque::new();
         }
     }
 }
@@ -286,7 +291,7 @@ mod tests {
         assert!(received == expected);
         assert!(outbox.is_empty());
         assert_eq!(outbox.held(), 0);
-        assert_eq!(outbox.chunks.capacity(), 0, "an empty outbox owns nothing");
+        assert_eq!(outbox.rest.capacity(), 0, "an empty outbox owns nothing");
     }
 
     #[test]

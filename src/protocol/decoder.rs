@@ -145,6 +145,7 @@ impl<B: MessageBuffer> Decoder<B> {
     }
 
     /// What was inflated since the last call; `None` where compression was not agreed on.
+    #[inline]
     pub fn take_inflated(&mut self) -> Option<Inflated> {
         self.inflation.as_mut().map(|inflation| inflation.take_inflated())
     }

@@ -17,7 +17,7 @@ use crate::engine::trust::Origin;
 use crate::protocol::handshake::{HeaderLine, RequestReader, response};
 use crate::protocol::{MessageBuffer, Refusal, proxy};
 
-use super::{Accepting, Event, FIRST_LISTENER_KEY, Shard, eviction, slot_number};
+use super::{Accepting, Event, FIRST_LISTENER_KEY, Shard, eviction, find, slot_number};
 
 /// Connections accepted from one listener in one poll.
 const MAX_ACCEPTS: usize = 256;
@@ -68,13 +68,11 @@ impl<B: MessageBuffer> Shard<B> {
         headers: &[HeaderLine],
         first: Option<&[u8]>,
     ) -> bool {
-        let (settings, now) = (self.settings.clone(), self.now);
-        let inflaters = self.inflaters.clone();
-        let Some(connection) = self.connection(handle) else { return false };
+        let Some(connection) = find(&mut self.connections, handle) else { return false };
         let Some(key) = connection.undecided_key() else { return false };
         let agreement = connection.undecided_agreement();
         let response = response::accept(key, subprotocol, agreement, headers);
-        connection.accept(response, first, &settings, &inflaters, now);
+        connection.accept(response, first, &self.settings, &self.inflaters, self.now);
         self.undecided -= 1;
         self.open += 1;
         self.counters.opened += 1;

@@ -142,12 +142,15 @@ impl<B: MessageBuffer> Shard<B> {
 
     /// Send what waits, and watch for what is needed next.
     pub(super) fn settle(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        connection.say_farewell();
-        if !connection.is_reachable() {
-            self.leave_topics(slot);
+        let Some(mut connection) = self.connections.get_mut(slot as usize) else { return };
+        if !connection.is_open() {
+            connection.say_farewell();
+            if !connection.is_reachable() {
+                self.leave_topics(slot);
+            }
+            let Some(again) = self.connections.get_mut(slot as usize) else { return };
+            connection = again;
         }
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         if connection.undecided_key().is_none() {
             match connection.write(&self.settings, self.now) {
                 Ok(count) => self.counters.bytes_sent += count as u64,

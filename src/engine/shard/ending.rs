@@ -6,7 +6,7 @@ use crate::engine::timers::NEVER;
 use crate::protocol::handshake::response;
 use crate::protocol::{CloseCode, MessageBuffer, Refusal};
 
-use super::{Event, News, Shard, Stage, slot_number};
+use super::{Event, News, Shard, Stage, find, slot_number};
 
 /// Deadlines looked at in one poll; more wait for the next.
 const MAX_EXPIRIES: usize = 1024;
@@ -69,9 +69,8 @@ impl<B: MessageBuffer> Shard<B> {
 
     /// Report its messages again.
     pub fn resume_reading(&mut self, handle: Handle) {
-        let (settings, now) = (self.settings.clone(), self.now);
-        if let Some(connection) = self.connection(handle) {
-            connection.resume(&settings, now);
+        if let Some(connection) = find(&mut self.connections, handle) {
+            connection.resume(&self.settings, self.now);
             self.resume(handle);
         }
     }
@@ -158,15 +157,14 @@ impl<B: MessageBuffer> Shard<B> {
 
     pub(super) fn fire_timers(&mut self, emit: &mut impl FnMut(Event<'_, B>)) {
         self.resume_accepting();
-        let settings = self.settings.clone();
         for _ in 0..MAX_EXPIRIES {
             let Some((at, handle)) = self.timers.pop_due(self.now) else { break };
-            let Some(connection) = self.connection(handle) else { continue };
+            let Some(connection) = find(&mut self.connections, handle) else { continue };
             if connection.armed != at {
                 continue;
             }
             connection.armed = NEVER;
-            if connection.due_at(&settings) <= self.now {
+            if connection.due_at(&self.settings) <= self.now {
                 self.expire(handle.slot(), emit);
             }
             self.arm(handle.slot());

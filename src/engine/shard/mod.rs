@@ -330,11 +330,16 @@ impl<B: MessageBuffer> Shard<B> {
     /// Send what is queued: one write for each connection that has something.
     pub fn flush(&mut self) {
         self.unflushed = 0;
-        for slot in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot as usize) {
                 connection.dirty = false;
                 self.settle(slot);
             }
+        }
+        if self.dirty.is_empty() {
+            // Its memory is needed for the next batch.
+            self.dirty = dirty;
         }
         self.watch_memory();
     }
@@ -452,8 +457,7 @@ impl<B: MessageBuffer> Shard<B> {
     }
 
     fn connection(&mut self, handle: Handle) -> Option<&mut Connection<B>> {
-        let connection = self.connections.get_mut(handle.slot() as usize)?;
-        (connection.handle() == handle).then_some(connection)
+        find(&mut self.connections, handle)
     }
 
     fn touch(&mut self, slot: u32) {
@@ -492,6 +496,15 @@ impl<B> Memberships for Slab<Connection<B>> {
     fn memberships(&mut self, slot: u32) -> Option<&mut Vec<Membership>> {
         self.get_mut(slot as usize).map(|connection| &mut connection.memberships)
     }
+}
+
+/// The connection of that name, while the rest of the shard stays free to be borrowed.
+fn find<B: MessageBuffer>(
+    connections: &mut Slab<Connection<B>>,
+    handle: Handle,
+) -> Option<&mut Connection<B>> {
+    let connection = connections.get_mut(handle.slot() as usize)?;
+    (connection.handle() == handle).then_some(connection)
 }
 
 /// There are never 2³² descriptors.

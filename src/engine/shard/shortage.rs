@@ -3,7 +3,7 @@
 use crate::engine::connection::State;
 use crate::protocol::{CloseCode, MessageBuffer, Refusal};
 
-use super::{News, Shard, Stage, slot_number};
+use super::{News, Shard, Stage, find, slot_number};
 
 /// What whoever has to go is told.
 const SHORT_OF_MEMORY: &str = "the server is short of memory";
@@ -150,10 +150,9 @@ impl<B: MessageBuffer> Shard<B> {
 
     /// Memory is ample again: read everybody.
     fn feed_starved(&mut self) {
-        let (settings, now) = (self.settings.clone(), self.now);
         for handle in std::mem::take(&mut self.starved) {
-            let Some(connection) = self.connection(handle) else { continue };
-            connection.feed(&settings, now);
+            let Some(connection) = find(&mut self.connections, handle) else { continue };
+            connection.feed(&self.settings, self.now);
             self.resume(handle);
         }
     }
