@@ -68,7 +68,7 @@ impl RequestReader {
 fn end_of_head(head: &[u8], from: usize) -> Option<usize> {
     let start = from.saturating_sub(3);
     let new = head.get(start..)?;
-    new.iter().enumerate().filter(|(_, byte)| **byte == b'\n').find_map(|(at, _)| {
+    memchr::memchr_iter(b'\n', new).find_map(|at| {
         let blank = match new.get(at + 1..)? {
             [b'\n', ..] => 1,
             [b'\r', b'\n', ..] => 2,
