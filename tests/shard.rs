@@ -8,7 +8,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use rakit_ws_core::engine::{
-    Address, Closed, Event, Handle, Millis, Outgoing, Rate, Settings, Shard, Side, SlowReader,
+    Address, Closed, Event, Handle, Millis, Outgoing, Rate, SHARE_FROM_BYTES, Settings, Shard,
+    Side, SlowReader,
 };
 use rakit_ws_core::protocol::{
     CloseCode, GrowingBuffer, Limits, Opcode, Payload, Refusal, encoder,
@@ -638,6 +639,30 @@ fn a_large_message_arrives_whole_and_its_echo_too() {
     server.shard.send(handle, Opcode::Binary, Outgoing::Share(payload.clone().into()));
     let echo = server.serve_until_read(&mut client, payload.len() + 10);
     assert!(echo[10..] == payload);
+}
+
+#[test]
+fn a_message_for_some_clients_reaches_each_that_is_still_there() {
+    for len in [5, SHARE_FROM_BYTES] {
+        let mut server = Server::new(Settings::default());
+        let (gone, stale) = server.open();
+        drop(gone);
+        server.until_seen(&Seen::Closed(stale, 1006, Side::Lost));
+        let (mut first, a) = server.open();
+        let (mut second, b) = server.open();
+        let (_third, closing) = server.open();
+        assert!(server.shard.close(closing, CloseCode::NORMAL, ""));
+        server.until_seen(&Seen::Closed(closing, 1000, Side::Server));
+        server.shard.flush();
+        let payload = vec![b'x'; len];
+        assert_eq!(server.shard.send_each(&[], Opcode::Text, &payload), 0);
+        assert_eq!(server.shard.send_each(&[stale], Opcode::Text, &payload), 0);
+        assert_eq!(server.shard.send_each(&[a], Opcode::Text, &payload), 1);
+        assert_eq!(server.shard.send_each(&[stale, a, closing, b], Opcode::Text, &payload), 2);
+        let frame = if len < 126 { len + 2 } else { len + 4 };
+        assert_eq!(server.serve_until_read(&mut first, 2 * frame).len(), 2 * frame);
+        assert_eq!(server.serve_until_read(&mut second, frame).len(), frame);
+    }
 }
 
 #[test]

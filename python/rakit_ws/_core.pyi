@@ -442,6 +442,9 @@ class Engine:
             UsageError: an opcode other than 1 and 2, text that is not UTF-8.
         """
 
+    def send_each(self, handles: Sequence[int], payload: bytes) -> int:
+        """Queue a text message (valid UTF-8, unchecked) for these; return for how many it is queued."""
+
     def publish(self, topic: str, payload: bytes) -> int:
         """Queue a text message (valid UTF-8, unchecked) for a topic; return for how many it is queued."""
 
@@ -480,8 +483,11 @@ class Engine:
     def topics(self) -> dict[str, int]:
         """Return every topic that has subscribers, with the number of them."""
 
-    def subscribers(self, topic: str) -> list[int]:
-        """Return the handles of those who hear a topic, in no order."""
+    def subscribers(self, topic: str, most: int = ...) -> list[int]:
+        """Return the handles of those who hear a topic, at most `most` of them, in no order."""
+
+    def subscriber_count(self, topic: str) -> int:
+        """Tell how many hear a topic."""
 
     def close(self, handle: int, code: int, reason: str = "") -> bool:
         """

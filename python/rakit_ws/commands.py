@@ -104,8 +104,7 @@ class Commands:
 
     def _private_message(self, inbound: Inbound) -> int:
         message = wire.payload(inbound.message, "message")
-        target = self._hub.named(wire.text(inbound.to, "to"))
-        return int(self._hub.send(target, wire.server_private(message)))
+        return self._hub.send_to(wire.receiver(inbound.to), wire.server_private(message))
 
     # --- the application's own ----------------------------------------------------------------
 

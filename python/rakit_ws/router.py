@@ -130,11 +130,10 @@ class Router:
         self._hub.acknowledge(client, request_id, "delivered", b"%d" % count)
 
     def _private(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
-        receiver_id = wire.text(inbound.to, "to")
+        receiver = wire.receiver(inbound.to)
         # Without one the reference tells everyone what was meant for one.
         message = wire.payload(inbound.message, "message")
-        receiver = self._hub.named(receiver_id)
-        sent = self._hub.send(receiver, wire.private(client.id, message))
+        sent = self._hub.send_to(receiver, wire.private(client.id, message))
         self._hub.acknowledge(client, request_id, "delivered", b"%d" % sent)
 
     def _broadcast(self, client: Client, message: Raw | bytes, request_id: bytes) -> None:

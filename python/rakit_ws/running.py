@@ -99,6 +99,7 @@ class Running:
         self.tasks = Tasks(loop)
         self.hub = Hub(self.engine, hooks, Limits(config), self.tasks.run)
         self.presence = Presence(self.hub, config.presence, loop)
+        self.hub.on_user = self.presence.update
         self._admission = Admission(config)
         self._access = self._new_access()
         self._inbox = Inbox(self.hub, hooks, self._new_router(), self.tasks.run)
@@ -497,8 +498,9 @@ class Running:
             self.hub.show_sent((client,), first)
         self.presence.join(client)
         if log.wants_info:
-            user = getattr(client.user, "id", None)
-            log.info("client connected", id=client.id, user=user, peer=client.request.peer)
+            log.info(
+                "client connected", id=client.id, user=client.user_id, peer=client.request.peer
+            )
 
     def _refuse(self, handle: int, request: Request, refused: Refused) -> None:
         if self.engine.reject(handle, refused.status, refused.reason):

@@ -447,6 +447,21 @@ class Server:
         found = self._client(client)
         return Delivered(found is not None and found.send(message))
 
+    def send_user(self, user_id: str | int, message: object) -> Delivered:
+        """
+        Send `{"type":"private","message":…}` to all clients of a user, given by its id.
+
+        Returns 0 if it is not here. NaN goes out as null. Raises UsageError for what JSON can't
+        hold, or if the server is not running.
+        """
+        hub = self._require_running().hub
+        payload = wire.server_private(wire.encode(message))
+        return Delivered(hub.send_each(hub.handles_of(str(user_id)), payload))
+
+    def clients_of(self, user_id: str | int) -> list[Client]:
+        """Return the clients of a user, given by its id, oldest first."""
+        return list(self._require_running().hub.by_user.get(str(user_id), {}).values())
+
     def disconnect(
         self,
         client: Client | str,

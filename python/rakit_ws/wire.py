@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from json import JSONDecoder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import UNSET, DecodeError, MsgspecError, Raw, Struct, UnsetType
+from msgspec import UNSET, DecodeError, Meta, MsgspecError, Raw, Struct, UnsetType
 from msgspec.json import Decoder, Encoder
 
 from rakit_ws.codes import ErrorCode
@@ -87,6 +87,17 @@ def bad_request(text: str) -> NotUnderstoodError:
     return NotUnderstoodError(ErrorCode.BAD_REQUEST, text)
 
 
+class ToUser(Struct, gc=False):
+    """Whom a private message is for, where that is a user with all its clients."""
+
+    user: str | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+    @property
+    def user_id(self) -> str:
+        """The id as text. PHP writes a number of the database as one."""
+        return str(self.user)
+
+
 class Inbound(Struct, gc=False):
     """
     An object from a client. Keys that it does not know are ignored.
@@ -99,7 +110,7 @@ class Inbound(Struct, gc=False):
     channel: str | UnsetType | None = UNSET
     data: Raw = _ABSENT
     id: Raw = _ABSENT
-    to: str | UnsetType | None = UNSET
+    to: str | ToUser | UnsetType | None = UNSET
     message: Raw = _ABSENT
     ping: Raw = _ABSENT
     command: str | UnsetType | None = UNSET
@@ -132,6 +143,7 @@ the JSON is nested deeper than Python's recursion limit (about 1000).
 
 _decode_loose = Decoder(_Loose).decode
 _decode_text = Decoder(str).decode
+_decode_to_user = Decoder(ToUser).decode
 
 
 def decode_leniently(received: bytes) -> Inbound | None:
@@ -158,7 +170,7 @@ def decode_leniently(received: bytes) -> Inbound | None:
         channel=_text(members.get("channel")),
         data=Raw(members.get("data", b"")),
         id=Raw(members.get("id", b"")),
-        to=_text(members.get("to")),
+        to=_receiver(members.get("to")),
         message=Raw(members.get("message", b"")),
         ping=Raw(members.get("ping", b"")),
         command=_text(members.get("command")),
@@ -217,6 +229,15 @@ def _text(raw: bytes | None) -> str | UnsetType | None:
         return None
 
 
+def _receiver(raw: bytes | None) -> str | ToUser | UnsetType | None:
+    if not raw or not raw.startswith(b"{"):
+        return _text(raw)
+    try:
+        return _decode_to_user(raw)
+    except DecodeError:
+        return None
+
+
 def checked_id(raw: Raw) -> bytes:
     """
     Return the `id` as the JSON that it came as; b"" if there is none.
@@ -241,6 +262,13 @@ def text(value: str | UnsetType | None, key: str) -> str:
     if not isinstance(value, str):
         raise bad_request(f"{key} must be a string")
     return value
+
+
+def receiver(value: str | ToUser | UnsetType | None) -> str | ToUser:
+    """Return whom `to` means; raise `bad_request` if nobody."""
+    if isinstance(value, (str, ToUser)):
+        return value
+    raise bad_request('to must be the id of a client, or {"user": the id of a user}')
 
 
 def payload(raw: Raw, key: str) -> Raw:

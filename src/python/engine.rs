@@ -221,6 +221,13 @@ impl Engine {
         Ok(queued)
     }
 
+    fn send_each(&mut self, py: Python<'_>, handles: Vec<u64>, payload: &[u8]) -> PyResult<usize> {
+        let handles: Vec<Handle> = handles.into_iter().map(Handle::from_bits).collect();
+        let count = self.shard.send_each(&handles, Opcode::Text, payload);
+        self.request_flush(py)?;
+        Ok(count)
+    }
+
     fn publish(&mut self, py: Python<'_>, topic: &str, payload: &[u8]) -> PyResult<usize> {
         let count = self.shard.publish(topic, Opcode::Text, payload);
         self.request_flush(py)?;
@@ -280,8 +287,13 @@ impl Engine {
         Ok(topics)
     }
 
-    fn subscribers(&self, topic: &str) -> Vec<u64> {
-        self.shard.subscribers(topic).map(Handle::to_bits).collect()
+    #[pyo3(signature = (topic, most = usize::MAX))]
+    fn subscribers(&self, topic: &str, most: usize) -> Vec<u64> {
+        self.shard.subscribers(topic).take(most).map(Handle::to_bits).collect()
+    }
+
+    fn subscriber_count(&self, topic: &str) -> usize {
+        self.shard.subscriber_count(topic)
     }
 
     #[pyo3(signature = (handle, code, reason = ""))]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from rakit_ws import wire
 from rakit_ws.codes import CloseCode
 from rakit_ws.errors import UsageError
+from rakit_ws.log import log
 
 if TYPE_CHECKING:
     from collections import deque
@@ -31,6 +33,7 @@ class Client:
     __slots__ = (
         "_data",
         "_hub",
+        "_user",
         "close_code",
         "close_reason",
         "connected_at",
@@ -44,7 +47,7 @@ class Client:
         "request",
         "signature",
         "subprotocol",
-        "user",
+        "user_id",
     )
 
     id: str
@@ -55,12 +58,8 @@ class Client:
     """Its opening handshake: path, headers."""
     subprotocol: str | None
     """The subprotocol that was agreed on."""
-    user: Any
-    """
-    Who it is; None: a guest. A source of users has said so (`auth.sources`), or a `connect` hook
-    sets it: any object with the attributes `id`, `name` and `email` (str or None), and what else
-    `presence.fields` names.
-    """
+    user_id: str | None
+    """The `id` of its user, as text; None: a guest, or one whose user has none."""
     has_token: bool
     """Whether it presented the operator token, and that is still the token."""
     is_operator: bool
@@ -83,13 +82,14 @@ class Client:
     def __init__(self, hub: Hub, handle: int, client_id: str, request: Request) -> None:
         self._hub = hub
         self._data: dict[str, Any] | None = None
+        self._user: Any = None
         self.handle = handle
         self.id = client_id
         self.request = request
         self.signature = wire.signature(client_id)
         self.connected_at = int(time.time())
         self.subprotocol = None
-        self.user = None
+        self.user_id = None
         self.has_token = False
         self.is_operator = False
         self.may_command = False
@@ -102,15 +102,32 @@ class Client:
         return f"<Client {self.id} {self.name}>"
 
     @property
+    def user(self) -> Any:
+        """
+        Who it is; None: a guest.
+
+        A source of users has said so (`auth.sources`), or code sets it, at any time: any object
+        with the attributes `id`, `name` and `email` (str or None), and what else
+        `presence.fields` names. It is another user's from then on, and presence says so.
+        """
+        return self._user
+
+    @user.setter
+    def user(self, user: Any) -> None:
+        self._user = user
+        before, self.user_id = self.user_id, _id_of(user)
+        self._hub.reidentified(self, before)
+
+    @property
     def name(self) -> str:
         """The user's name, or "Guest" where there is none."""
-        name = getattr(self.user, "name", None)
+        name = getattr(self._user, "name", None)
         return GUEST if name is None or name == "" else str(name)
 
     @property
     def email(self) -> str | None:
         """The user's e-mail address; None for a guest."""
-        return getattr(self.user, "email", None)
+        return getattr(self._user, "email", None)
 
     @property
     def path(self) -> str:
@@ -184,3 +201,13 @@ class Client:
 
         """
         return self._hub.engine.close(self.handle, code, reason)
+
+
+def _id_of(user: Any) -> str | None:
+    """Return the `id` of a user as text; None if it has none."""
+    try:
+        user_id = getattr(user, "id", None)
+        return None if user_id is None or user_id == "" else str(user_id)
+    except Exception as error:  # the application's: its users' attributes may do anything
+        log.limited(logging.ERROR, "user without an id", error=error)
+        return None

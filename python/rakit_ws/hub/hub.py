@@ -12,7 +12,7 @@ from rakit_ws.hub.showing import Showing
 from rakit_ws.log import log
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from rakit_ws._core import Engine, Request
     from rakit_ws.hub.events import Hooks
@@ -48,6 +48,10 @@ class Hub:
         self.limits = limits
         self.by_handle: dict[int, Client] = {}
         self.by_id: dict[str, Client] = {}
+        self.by_user: dict[str, dict[int, Client]] = {}
+        """The clients of each user that is here, by handle, oldest first."""
+        self.on_user: Callable[[Client], None] = lambda _client: None
+        """Called when a client that is here has become another user, or the same one anew."""
         self._hooks = hooks
         self._showing = Showing(hooks, run_later)
         self._errors_answered = 0
@@ -60,6 +64,10 @@ class Hub:
             self._broadcast_and_show if hooks.send else engine.broadcast
         )
         """Queue a message for everyone; return for how many."""
+        self.send_each: Callable[[Sequence[int], bytes], int] = (
+            self._send_each_and_show if hooks.send else engine.send_each
+        )
+        """Queue a message for these handles; return for how many."""
 
     # --- who is here --------------------------------------------------------------------------
 
@@ -71,14 +79,38 @@ class Hub:
         """Take in a client whose handshake was accepted."""
         self.by_handle[client.handle] = client
         self.by_id[client.id] = client
+        if client.user_id is not None:
+            self._add_to_user(client.user_id, client)
 
     def remove(self, handle: int) -> Client | None:
         """Take out the client with this handle and return it, inert, if it is there."""
         client = self.by_handle.pop(handle, None)
         if client is not None:
             del self.by_id[client.id]
+            self._remove_from_user(client.user_id, handle)
             client.handle = NOBODY
         return client
+
+    def reidentified(self, client: Client, before: str | None) -> None:
+        """Take note that the user of a client, whose id was `before`, is another one."""
+        if client.handle not in self.by_handle:
+            return  # undecided, or gone
+        if client.user_id != before:
+            self._remove_from_user(before, client.handle)
+            if client.user_id is not None:
+                self._add_to_user(client.user_id, client)
+        self.on_user(client)
+
+    def _add_to_user(self, user_id: str, client: Client) -> None:
+        self.by_user.setdefault(user_id, {})[client.handle] = client
+
+    def _remove_from_user(self, user_id: str | None, handle: int) -> None:
+        if user_id is None:
+            return
+        clients = self.by_user[user_id]
+        del clients[handle]
+        if not clients:
+            del self.by_user[user_id]
 
     def named(self, client_id: str) -> Client:
         """Return the client with this id; NotUnderstoodError (unknown_client) if it is not here."""
@@ -87,8 +119,13 @@ class Hub:
             raise wire.NotUnderstoodError(ErrorCode.UNKNOWN_CLIENT, "there is no such client")
         return client
 
+    def handles_of(self, user_id: str) -> list[int]:
+        """Return the handles of a user's clients; [] if it is not here."""
+        return list(self.by_user.get(user_id, ()))
+
     def clear(self) -> None:
         """Forget everyone."""
+        self.by_user.clear()
         self.by_handle.clear()
         self.by_id.clear()
 
@@ -106,6 +143,21 @@ class Hub:
         if sent and self._hooks.send:
             self.show_sent((client,), payload, opcode)
         return sent
+
+    def send_to(self, receiver: str | wire.ToUser, payload: bytes) -> int:
+        """
+        Queue a message for the client with this id, or for all clients of a user.
+
+        Raises:
+            NotUnderstoodError: unknown_client.
+
+        """
+        if isinstance(receiver, str):
+            return int(self.send(self.named(receiver), payload))
+        handles = self.handles_of(receiver.user_id)
+        if not handles:
+            raise wire.NotUnderstoodError(ErrorCode.UNKNOWN_CLIENT, "this user is not here")
+        return self.send_each(handles, payload)
 
     def acknowledge(self, client: Client, request_id: bytes, field: str, value: bytes) -> None:
         """Queue an `ack` with one field (raw JSON) for a client, if it gave an id."""
@@ -138,6 +190,10 @@ class Hub:
         clients = map(self.by_handle.get, self.engine.subscribers(channel))
         self.show_sent([client for client in clients if client is not None], payload)
         return self.engine.publish(channel, payload)
+
+    def _send_each_and_show(self, handles: Sequence[int], payload: bytes) -> int:
+        self.show_sent([self.by_handle[handle] for handle in handles], payload)
+        return self.engine.send_each(handles, payload)
 
     def _broadcast_and_show(self, payload: bytes) -> int:
         self.show_sent(list(self.by_handle.values()), payload)

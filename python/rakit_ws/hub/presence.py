@@ -77,6 +77,13 @@ class Presence:
         self._entries[client.id] = self._entry_of(client)
         self._changed()
 
+    def update(self, client: Client) -> None:
+        """Show a client, who is here, as who it is now."""
+        entry = self._entry_of(client)
+        if self._entries.get(client.id) != entry:
+            self._entries[client.id] = entry
+            self._changed()
+
     def leave(self, client: Client) -> None:
         """Show a client no more."""
         if self._entries.pop(client.id, None) is not None:

@@ -42,6 +42,28 @@ impl<B: MessageBuffer> Shard<B> {
         }
     }
 
+    /// Queue a message for these clients; framed and compressed once, as by
+    /// [`publish`](Self::publish). Returns for how many.
+    pub fn send_each(&mut self, handles: &[Handle], opcode: Opcode, payload: &[u8]) -> usize {
+        match *handles {
+            [] => 0,
+            [one] if payload.len() < SHARE_FROM_BYTES => {
+                usize::from(self.send(one, opcode, Outgoing::Copy(payload)))
+            }
+            _ => {
+                let mut publication = Publication::new(opcode, payload, self.memory.meter());
+                let mut count = 0;
+                for handle in handles {
+                    // Asked one by one: sending to one may close another.
+                    if self.connection(*handle).is_some_and(|c| c.is_reachable()) {
+                        count += usize::from(self.enqueue_shared(handle.slot(), &mut publication));
+                    }
+                }
+                count
+            }
+        }
+    }
+
     /// Queue a message for every open connection; framed and compressed once, as by
     /// [`publish`](Self::publish). Returns for how many.
     pub fn broadcast(&mut self, opcode: Opcode, payload: &[u8]) -> usize {
@@ -120,6 +142,11 @@ impl<B: MessageBuffer> Shard<B> {
     pub fn subscribers(&self, topic: &str) -> impl Iterator<Item = Handle> {
         let slots = self.topics.subscribers(topic).iter();
         slots.filter_map(|slot| self.connections.get(*slot as usize)).map(Connection::handle)
+    }
+
+    /// How many hear `topic`.
+    pub fn subscriber_count(&self, topic: &str) -> usize {
+        self.topics.subscribers(topic).len()
     }
 
     /// Bytes that wait for a client; 0 if it is gone.
