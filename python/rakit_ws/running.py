@@ -14,6 +14,7 @@ from rakit_ws._core import Engine
 from rakit_ws.access import Access, bearer_token
 from rakit_ws.admission import Admission, is_local
 from rakit_ws.auth.chain import Chain, is_awaitable, new_counts, sources_of
+from rakit_ws.auth.rechecks import Rechecks
 from rakit_ws.certificate import read_identity, tell_of
 from rakit_ws.codes import CloseCode, ErrorCode
 from rakit_ws.commands import Commands
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from rakit_ws.custom import Command
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.events import Hooks
+    from rakit_ws.user import Identified
 
 T = TypeVar("T")
 
@@ -99,7 +101,14 @@ class Running:
         self.tasks = Tasks(loop)
         self.hub = Hub(self.engine, hooks, Limits(config), self.tasks.run)
         self.presence = Presence(self.hub, config.presence, loop)
-        self.hub.on_user = self.presence.update
+        self.hub.on_user = self._on_user
+        self._rechecks = Rechecks(
+            config.auth.recheck_interval,
+            loop,
+            self.tasks,
+            recheck=lambda request, known: self._users.recheck(request, known),
+            counts=self._user_counts,
+        )
         self._admission = Admission(config)
         self._access = self._new_access()
         self._inbox = Inbox(self.hub, hooks, self._new_router(), self.tasks.run)
@@ -232,6 +241,7 @@ class Running:
         self.engine.configure(**self._engine_settings(config))
         self.hub.limits.configure(config)
         self.presence.configure(config.presence)
+        self._rechecks.configure(config.auth.recheck_interval)
         self._admission = Admission(config)
         self._access = self._new_access()
         self._inbox.route_with(self._new_router())
@@ -302,6 +312,7 @@ class Running:
         """Accept no more, close everyone with 1001, wait for them and for the hooks."""
         self.is_stopping = True
         self.presence.stop()
+        self._rechecks.stop()
         self._survive(self._close_everyone)
         deadline = self.loop.time() + self._config.close_timeout
         with contextlib.suppress(asyncio.TimeoutError):
@@ -336,6 +347,7 @@ class Running:
             self._timer.cancel()
         self.loop.remove_reader(self.engine.fileno())
         self.presence.stop()
+        self._rechecks.stop()
         self.engine.notify_when_queued(None)
         self._survive(self.engine.stop_listening)
         self._survive(self.engine.abort_all)
@@ -459,7 +471,7 @@ class Running:
         """Find out who it is, then ask the `connect` hooks."""
         if not self._users.is_needed:
             return self._hooks.admit(client)
-        found = self._users.identify(client.request)
+        found: Any = self._users.identify(client.request)
         if is_awaitable(found):
             return self._judge_later(client, found)
         return self._judge_as(client, found)
@@ -468,10 +480,14 @@ class Running:
         verdict = self._judge_as(client, await pending)
         return verdict if verdict is None or isinstance(verdict, Refused) else await verdict
 
-    def _judge_as(self, client: Client, found: Any) -> Awaitable[Refused | None] | Refused | None:
+    def _judge_as(
+        self, client: Client, found: Identified | Refused | None
+    ) -> Awaitable[Refused | None] | Refused | None:
         if isinstance(found, Refused):
             return found
-        client.user = found
+        if found is not None:
+            client.identified = found
+            client.user = found.user
         return self._hooks.admit(client)
 
     async def _decide_later(self, client: Client, verdict: Awaitable[Refused | None]) -> None:
@@ -497,10 +513,16 @@ class Running:
         if first is not None and self.hub.shows_sent:
             self.hub.show_sent((client,), first)
         self.presence.join(client)
+        self._rechecks.add(client)
         if log.wants_info:
             log.info(
                 "client connected", id=client.id, user=client.user_id, peer=client.request.peer
             )
+
+    def _on_user(self, client: Client) -> None:
+        """Show who a client is that has become somebody, or somebody else."""
+        self.presence.update(client)
+        self._rechecks.add(client)
 
     def _refuse(self, handle: int, request: Request, refused: Refused) -> None:
         if self.engine.reject(handle, refused.status, refused.reason):
@@ -520,6 +542,7 @@ class Running:
         client.close_code = code
         client.close_reason = reason
         self.presence.leave(client)
+        self._rechecks.remove(client)
         if side == "server" and (limit := BY_CLOSE.get((code, reason))):
             log_limit(limit, client_id=client.id, peer=client.remote_address)
         if log.wants_info:

@@ -476,6 +476,19 @@ class Server:
         found = self._client(client)
         return found is not None and found.disconnect(code, reason)
 
+    def disconnect_user(
+        self,
+        user_id: str | int,
+        code: int = CloseCode.SESSION_ENDED,
+        reason: str = "the session has ended",
+    ) -> int:
+        """
+        Close all clients of a user, given by its id; return how many there were.
+
+        By default with 4001, which asks them to log in first. Raises as `disconnect`.
+        """
+        return sum(client.disconnect(code, reason) for client in self.clients_of(user_id))
+
     def _client(self, client: Client | str) -> Client | None:
         hub = self._require_running().hub
         return hub.by_id.get(client) if isinstance(client, str) else client

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -50,3 +50,16 @@ class User(msgspec.Struct, frozen=True):
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+class Identified(NamedTuple):
+    """Who a client is, and who said so: the source of that name is asked again later."""
+
+    user: Any
+    source: str
+
+
+def id_of(user: Any) -> str | None:
+    """Return the `id` of any user as text, None if it has none; raises what the user raises."""
+    user_id = getattr(user, "id", None)
+    return None if user_id is None or user_id == "" else str(user_id)

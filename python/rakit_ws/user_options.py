@@ -56,6 +56,19 @@ class Auth(Table):
         "each has its share of nine tenths of that",
         precedent="below half of handshake_timeout, so that two sources fit in it",
     )
+    recheck_interval: float = option(
+        "how often the source of each connected user is asked again whether that is still so",
+        seconds(0, 86_400),
+        default=60.0,
+        unit="seconds",
+        zero="never: whoever is in stays in, though logged out",
+        cost="a look-up for each user in this time, spread evenly; those due together share one. "
+        "At most 2,000 a second: with more it takes longer",
+        reached="a session that is gone, expired or another user's is closed with 4001; where the "
+        "source is down everybody stays",
+        precedent="Centrifugo asks its proxy about a connection whenever its token ends, by the minute "
+        "in its examples",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

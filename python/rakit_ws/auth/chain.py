@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from rakit_ws.errors import ConfigError, Refused, SourceDownError
 from rakit_ws.hub.events import FAULTS, reraise_if_cancelled
 from rakit_ws.log import log
+from rakit_ws.user import Identified, User, id_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -18,8 +20,17 @@ if TYPE_CHECKING:
     from rakit_ws.auth.source import Source
     from rakit_ws.config import Config
 
-    Verdict = Any | Refused | None
+    Verdict = Identified | Refused | None
     """A user; who is refused; None for a guest."""
+
+COUNTERS = (
+    "users_identified",
+    "user_source_failures",
+    "cross_site_refusals",
+    "user_rechecks",
+    "user_rechecks_failed",
+    "sessions_ended",
+)
 
 CROSS_SITE = Refused(403, "this origin may not use the session")
 NOBODY = Refused(401, "authentication is required")
@@ -43,8 +54,11 @@ class Chain:
         *,
         may_use_cookies: Callable[[Request], bool],
         counts: dict[str, int],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._sources = sources
+        self._by_name = {source.name: source for source in sources}
+        self._clock = clock
         self._timeout_s = config.source_timeout(len(sources))
         self._required = config.auth.required
         self._refuses_on_failure = config.auth.on_failure == "refuse"
@@ -101,7 +115,55 @@ class Chain:
             self._counts["cross_site_refusals"] += 1
             return CROSS_SITE
         self._counts["users_identified"] += 1
-        return user
+        return Identified(user, source.name)
+
+    def recheck(self, request: Request, known: Identified) -> Awaitable[Any | None] | Any | None:
+        """
+        Return who a client is now; None if its session has ended.
+
+        Only the source that named it is asked. Where that fails, or is no source any more,
+        nothing is known of an end: the user is who it was. Raises nothing.
+        """
+        if self._has_expired(known.user):
+            return None
+        source = self._by_name.get(known.source)
+        if source is None:
+            return known.user
+        try:
+            found = source.recheck(request, known.user)
+            if is_awaitable(found):
+                return self._recheck_later(source, found, known)
+            return self._still(found, known)
+        except Refused:
+            return None
+        except FAULTS as error:
+            return self._as_before(source, error, known)
+
+    async def _recheck_later(
+        self, source: Source, pending: Awaitable[Any], known: Identified
+    ) -> Any:
+        try:
+            return self._still(await _within(self._timeout_s, pending), known)
+        except Refused:
+            return None
+        except FAULTS as error:
+            reraise_if_cancelled(error)
+            return self._as_before(source, error, known)
+
+    def _still(self, found: Any, known: Identified) -> Any | None:
+        is_same = found is not None and id_of(found) == id_of(known.user)
+        return found if is_same and not self._has_expired(found) else None
+
+    def _has_expired(self, user: Any) -> bool:
+        # Of other objects it may be anything: the end of a subscription, for instance.
+        if not isinstance(user, User) or user.expires_at is None:
+            return False
+        return self._clock() >= user.expires_at
+
+    def _as_before(self, source: Source, error: BaseException, known: Identified) -> Any:
+        self._counts["user_rechecks_failed"] += 1
+        self._report(source, error)
+        return known.user
 
     def _nobody(self, *, is_down: bool) -> Verdict:
         if is_down and (self._refuses_on_failure or self._required):
@@ -143,7 +205,7 @@ async def _close(source: Source) -> None:
 
 def new_counts() -> dict[str, int]:
     """Make the totals of a server (`docs/counters.md`)."""
-    return {"users_identified": 0, "user_source_failures": 0, "cross_site_refusals": 0}
+    return dict.fromkeys(COUNTERS, 0)
 
 
 def sources_of(config: Config, function: Source | None) -> list[Source]:

@@ -10,6 +10,7 @@ from rakit_ws import wire
 from rakit_ws.codes import CloseCode
 from rakit_ws.errors import UsageError
 from rakit_ws.log import log
+from rakit_ws.user import id_of
 
 if TYPE_CHECKING:
     from collections import deque
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rakit_ws._core import Request
     from rakit_ws.hub.hub import Hub
     from rakit_ws.limits import ErrorBudget
+    from rakit_ws.user import Identified
 
 GUEST = "Guest"
 
@@ -41,6 +43,7 @@ class Client:
         "handle",
         "has_token",
         "id",
+        "identified",
         "is_operator",
         "mailbox",
         "may_command",
@@ -72,6 +75,8 @@ class Client:
     """The reason that came with it."""
     error_budget: ErrorBudget | None
     """What it may still do wrong; None: it has done nothing wrong yet."""
+    identified: Identified | None
+    """What a source of users has said of it; None: none knew it."""
     handle: int
     """Its name in the engine."""
     signature: bytes
@@ -90,6 +95,7 @@ class Client:
         self.connected_at = int(time.time())
         self.subprotocol = None
         self.user_id = None
+        self.identified = None
         self.has_token = False
         self.is_operator = False
         self.may_command = False
@@ -206,8 +212,7 @@ class Client:
 def _id_of(user: Any) -> str | None:
     """Return the `id` of a user as text; None if it has none."""
     try:
-        user_id = getattr(user, "id", None)
-        return None if user_id is None or user_id == "" else str(user_id)
+        return id_of(user)
     except Exception as error:  # the application's: its users' attributes may do anything
         log.limited(logging.ERROR, "user without an id", error=error)
         return None
