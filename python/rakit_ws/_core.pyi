@@ -382,16 +382,29 @@ class Engine:
         """
         Return what has happened: (kind, handle, content), the kinds as above. Never blocks.
 
-        Does a bounded amount of work; the descriptor stays readable while there is more. To be
-        called at `next_deadline_s` too. What is queued until the next `flush` goes out with
-        it, in one write for each connection, ahead of a Close that is due.
+        Begins a batch, of which `more` returns the rest, and which `flush` ends. To be called
+        at `next_deadline_s` too. What is queued until that `flush` goes out with it, in one
+        write for each connection, ahead of a Close that is due.
 
         Raises:
             OSError: the poller is broken.
         """
 
-    def flush(self) -> None:
-        """Send what is queued, as far as the sockets take it."""
+    def more(self) -> list[tuple[int, int, Any]]:
+        """
+        Return the next events of the batch; [] when it is over.
+
+        To be called when the events before are handled: what they took decides how many there
+        are at a time, and that a batch ends after 4 ms. What is left then is for the next one:
+        the descriptor stays readable.
+        """
+
+    def flush(self) -> bool:
+        """
+        Send what is queued, as far as the sockets take it.
+
+        Returns whether there is a deadline now before the one that `next_deadline_s` last told.
+        """
 
     @property
     def next_deadline_s(self) -> float | None:
@@ -429,11 +442,12 @@ class Engine:
             UsageError: a status outside 400 to 599, a header that would break the response.
         """
 
-    def send(self, handle: int, payload: bytes, opcode: int | None = None) -> bool:
+    def send(self, handle: int, payload: bytes, opcode: int | None = None, sender: int = 0) -> bool:
         """
         Queue a message; False if the client is gone, or reads too slowly.
 
-        It is then closed now (`slow_reader="close"`), or the message is dropped.
+        It is then closed now (`slow_reader="close"`), or the message is dropped. `sender` as in
+        `publish`.
 
         Opcode 1 or None is text, 2 binary.
         From 4 KiB on the bytes are not copied but kept until they are sent.
@@ -442,14 +456,19 @@ class Engine:
             UsageError: an opcode other than 1 and 2, text that is not UTF-8.
         """
 
-    def send_each(self, handles: Sequence[int], payload: bytes) -> int:
-        """Queue a text message (valid UTF-8, unchecked) for these; return for how many it is queued."""
+    def send_each(self, handles: Sequence[int], payload: bytes, sender: int = 0) -> int:
+        """Queue a text message (valid UTF-8, unchecked) for these, otherwise as `publish`."""
 
-    def publish(self, topic: str, payload: bytes) -> int:
-        """Queue a text message (valid UTF-8, unchecked) for a topic; return for how many it is queued."""
+    def publish(self, topic: str, payload: bytes, sender: int = 0) -> int:
+        """
+        Queue a text message (valid UTF-8, unchecked) for a topic; return for how many it is queued.
 
-    def broadcast(self, payload: bytes) -> int:
-        """Queue a text message (valid UTF-8, unchecked) for everyone; return for how many it is queued."""
+        `sender` is who has caused it, if a client has: it is not read for a while where
+        recipients are behind, although they read.
+        """
+
+    def broadcast(self, payload: bytes, sender: int = 0) -> int:
+        """Queue a text message (valid UTF-8, unchecked) for everyone, otherwise as `publish`."""
 
     def broadcast_from(self, first: int, most: int, payload: bytes) -> tuple[int, int | None]:
         """

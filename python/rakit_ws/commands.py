@@ -35,7 +35,7 @@ class Commands:
         self._presence = presence
         self._access = access
         self._custom = custom
-        self._built_in: dict[str, Callable[[Inbound], int]] = {
+        self._built_in: dict[str, Callable[[Client, Inbound], int]] = {
             "broadcast": self._broadcast,
             "disconnect": self._disconnect,
             "presence": self._tell_presence,
@@ -63,7 +63,7 @@ class Commands:
         if not self._access.permits(client, custom.access if custom else None):
             raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "you may not give this command")
         if built_in is not None:
-            delivered = built_in(inbound)
+            delivered = built_in(client, inbound)
             self._hub.acknowledge(client, request_id, "delivered", b"%d" % delivered)
         elif custom is not None:
             return self._carry_out_custom(custom, client, payload, request_id)
@@ -85,26 +85,28 @@ class Commands:
 
     # --- the five of the framework ------------------------------------------------------------
 
-    def _broadcast(self, inbound: Inbound) -> int:
-        return self._hub.broadcast(wire.server_broadcast(wire.payload(inbound.message, "message")))
+    def _broadcast(self, client: Client, inbound: Inbound) -> int:
+        message = wire.payload(inbound.message, "message")
+        return self._hub.broadcast(wire.server_broadcast(message), client.handle)
 
-    def _disconnect(self, inbound: Inbound) -> int:
+    def _disconnect(self, _client: Client, inbound: Inbound) -> int:
         target = self._hub.named(wire.text(inbound.client_id, "client_id"))
         target.disconnect(CloseCode.DISCONNECTED, "disconnected by command")
         return 1
 
-    def _tell_presence(self, _inbound: Inbound) -> int:
+    def _tell_presence(self, _client: Client, _inbound: Inbound) -> int:
         self._presence.tell()
         return len(self._hub.by_handle)
 
-    def _broadcast_to_channel(self, inbound: Inbound) -> int:
+    def _broadcast_to_channel(self, client: Client, inbound: Inbound) -> int:
         channel = wire.text(inbound.channel, "channel")
         message = wire.payload(inbound.message, "message")
-        return self._hub.publish(channel, wire.publication(channel, message, b"}"))
+        return self._hub.publish(channel, wire.publication(channel, message, b"}"), client.handle)
 
-    def _private_message(self, inbound: Inbound) -> int:
+    def _private_message(self, client: Client, inbound: Inbound) -> int:
         message = wire.payload(inbound.message, "message")
-        return self._hub.send_to(wire.receiver(inbound.to), wire.server_private(message))
+        private = wire.server_private(message)
+        return self._hub.send_to(wire.receiver(inbound.to), private, client.handle)
 
     # --- the application's own ----------------------------------------------------------------
 

@@ -73,7 +73,9 @@ class Router:
                 # message (benches/load.py, mode channel).
                 start = wire.publication_start(inbound.channel)
                 self._hub.publish(
-                    inbound.channel, b"".join((start, inbound.data, client.signature))
+                    inbound.channel,
+                    b"".join((start, inbound.data, client.signature)),
+                    client.handle,
                 )
                 return None
             return self._route_object(client, inbound, payload, request_id)
@@ -126,18 +128,20 @@ class Router:
     def _publish(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
         channel = wire.text(inbound.channel, "channel")
         data = wire.payload(inbound.data, "data")
-        count = self._hub.publish(channel, wire.publication(channel, data, client.signature))
+        publication = wire.publication(channel, data, client.signature)
+        count = self._hub.publish(channel, publication, client.handle)
         self._hub.acknowledge(client, request_id, "delivered", b"%d" % count)
 
     def _private(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
         receiver = wire.receiver(inbound.to)
         # Without one the reference tells everyone what was meant for one.
         message = wire.payload(inbound.message, "message")
-        sent = self._hub.send_to(receiver, wire.private(client.id, message))
+        private = wire.private(client.id, message)
+        sent = self._hub.send_to(receiver, private, client.handle)
         self._hub.acknowledge(client, request_id, "delivered", b"%d" % sent)
 
     def _broadcast(self, client: Client, message: Raw | bytes, request_id: bytes) -> None:
-        count = self._hub.broadcast(wire.message(client.id, message))
+        count = self._hub.broadcast(wire.message(client.id, message), client.handle)
         self._hub.acknowledge(client, request_id, "delivered", b"%d" % count)
 
     def _plain_text(self, client: Client, payload: bytes, request_id: bytes = b"") -> None:

@@ -94,6 +94,7 @@ class Running:
         self._user_counts = new_counts()
         self._former_users: list[Chain] = []
         self._users = self.users_for(config)
+        self._is_aborted = False
         self.engine = Engine(**self._engine_settings(config))
         self._identity = read_identity(config.tls)
         self.engine.use_tls(self._identity)
@@ -343,6 +344,7 @@ class Running:
 
     def abort(self) -> None:
         """End every connection and task that is still there. Does not wait."""
+        self._is_aborted = True
         if self._timer is not None:
             self._timer.cancel()
         self.loop.remove_reader(self.engine.fileno())
@@ -397,14 +399,17 @@ class Running:
         clients = self.hub.by_handle
         receive = self._receive
         try:
-            for kind, handle, content in events:
-                if kind <= _core.BINARY:
-                    # The engine reports no message of a client behind its end.
-                    receive(clients[handle], kind, content)
-                else:
-                    self._on_event_guarded(kind, handle, content)
+            while events:
+                for kind, handle, content in events:
+                    if kind <= _core.BINARY:
+                        # The engine reports no message of a client behind its end.
+                        receive(clients[handle], kind, content)
+                    else:
+                        self._on_event_guarded(kind, handle, content)
+                events = self.engine.more()
         finally:
-            self.engine.flush()
+            if self.engine.flush():
+                self._arm_timer()
 
     def _receive_and_log(self, client: Client, opcode: int, payload: bytes) -> None:
         # Not the payload: it may hold an operator's token.
@@ -568,7 +573,8 @@ class Running:
         self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._survive(self.engine.flush)
+        if self._survive(self.engine.flush):
+            self._survive(self._arm_timer)
 
     def _on_timer(self) -> None:
         self._on_ready()
@@ -578,6 +584,10 @@ class Running:
             self._survive(self._arm_timer)
 
     def _arm_timer(self) -> None:
+        if self._is_aborted:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
         due_s = self.engine.next_deadline_s or MAX_TICK_S
         wait_s = min(max(due_s, MIN_TICK_S), self._tick_s)
         self._timer = self.loop.call_later(wait_s, self._on_timer)

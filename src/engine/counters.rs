@@ -130,6 +130,11 @@ counters! {
     bytes_sent,
     /// Pings sent.
     pings_sent,
+    /// Times that a client was not read for a while because recipients of what it had sent were
+    /// behind, although they read.
+    publishers_restrained,
+    /// Recipients that nobody waits for any more: they stalled, or took too long.
+    readers_given_up,
     /// Times that over three quarters of `max_memory` were held.
     memory_shortages,
     /// Connections not read for a while because of that, since they held much.

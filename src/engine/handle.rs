@@ -8,6 +8,9 @@
 pub struct Handle(u64);
 
 impl Handle {
+    /// What is never a handle.
+    pub const NOBODY: Self = Self(0);
+
     /// The handle of generation `generation` in `slot`.
     pub const fn new(slot: u32, generation: u32) -> Self {
         Self((generation as u64) << 32 | slot as u64)

@@ -11,7 +11,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
 use crate::engine::{
-    Closed, Event, Handle, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard, Side,
+    Closed, Event, Handle, Metronome, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard, Side,
 };
 use crate::protocol::handshake::HeaderLine;
 use crate::protocol::{CloseCode, Kind, Opcode, Refusal, utf8};
@@ -77,7 +77,10 @@ enum Flushing {
 pub struct Engine {
     shard: Shard<BytesBuffer>,
     started: Instant,
+    metronome: Metronome,
     flushing: Flushing,
+    /// The deadline that the caller was told last.
+    known_deadline: Millis,
     on_queued: Option<Py<PyAny>>,
     rows: Vec<Row>,
 }
@@ -88,10 +91,13 @@ impl Engine {
     #[pyo3(signature = (**settings))]
     fn new(settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let settings = overlaid(Settings::default(), settings)?;
+        let now = Instant::now();
         Ok(Self {
             shard: Shard::new(settings, 0)?,
-            started: Instant::now(),
+            started: now,
+            metronome: Metronome::new(now),
             flushing: Flushing::Idle,
+            known_deadline: Millis::MAX,
             on_queued: None,
             rows: Vec::new(),
         })
@@ -140,24 +146,27 @@ impl Engine {
     }
 
     fn poll<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
-        let py = slf.py();
-        // Collected before the list is made: making it may run Python code (the collector's
-        // finalizers), which must find the engine free.
-        let mut rows = slf.try_borrow_mut()?.poll_rows(py)?;
-        let list = PyList::new(py, rows.drain(..))?;
-        slf.try_borrow_mut()?.rows = rows;
-        Ok(list)
+        let rows = slf.try_borrow_mut()?.poll_rows(slf.py())?;
+        Self::list_of(slf, rows)
     }
 
-    fn flush(&mut self) {
+    fn more<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let rows = slf.try_borrow_mut()?.more_rows(slf.py())?;
+        Self::list_of(slf, rows)
+    }
+
+    fn flush(&mut self) -> bool {
         self.shard.flush();
         self.flushing = Flushing::Idle;
+        self.shard.urgent_deadline().is_some_and(|at| at < self.known_deadline)
     }
 
     #[getter]
-    fn next_deadline_s(&self) -> Option<f64> {
+    fn next_deadline_s(&mut self) -> Option<f64> {
         let now = self.now();
-        self.shard.next_deadline().map(|at| seconds(at.saturating_sub(now)))
+        let deadline = self.shard.next_deadline();
+        self.known_deadline = deadline.unwrap_or(Millis::MAX);
+        deadline.map(|at| seconds(at.saturating_sub(now)))
     }
 
     #[pyo3(signature = (handle, *, subprotocol = None, headers = None, first = None))]
@@ -198,13 +207,14 @@ impl Engine {
         Ok(done)
     }
 
-    #[pyo3(signature = (handle, payload, opcode = None))]
+    #[pyo3(signature = (handle, payload, opcode = None, sender = 0))]
     fn send(
         &mut self,
         py: Python<'_>,
         handle: u64,
         payload: &Bound<'_, PyBytes>,
         opcode: Option<&Bound<'_, PyInt>>,
+        sender: u64,
     ) -> PyResult<bool> {
         let opcode = data_opcode(opcode)?;
         let bytes = payload.as_bytes();
@@ -216,26 +226,48 @@ impl Engine {
         } else {
             Outgoing::Share(Bytes::from_owner(PyBackedBytes::from(payload.clone())))
         };
-        let queued = self.shard.send(Handle::from_bits(handle), opcode, outgoing);
+        let send = |shard: &mut Shard<_>| shard.send(Handle::from_bits(handle), opcode, outgoing);
+        let queued = self.shard.because_of(Handle::from_bits(sender), send);
         self.request_flush(py)?;
         Ok(queued)
     }
 
-    fn send_each(&mut self, py: Python<'_>, handles: Vec<u64>, payload: &[u8]) -> PyResult<usize> {
+    #[pyo3(signature = (handles, payload, sender = 0))]
+    fn send_each(
+        &mut self,
+        py: Python<'_>,
+        handles: Vec<u64>,
+        payload: &[u8],
+        sender: u64,
+    ) -> PyResult<usize> {
         let handles: Vec<Handle> = handles.into_iter().map(Handle::from_bits).collect();
-        let count = self.shard.send_each(&handles, Opcode::Text, payload);
+        let sender = Handle::from_bits(sender);
+        let send = |shard: &mut Shard<_>| shard.send_each(&handles, Opcode::Text, payload);
+        let count = self.shard.because_of(sender, send);
         self.request_flush(py)?;
         Ok(count)
     }
 
-    fn publish(&mut self, py: Python<'_>, topic: &str, payload: &[u8]) -> PyResult<usize> {
-        let count = self.shard.publish(topic, Opcode::Text, payload);
+    #[pyo3(signature = (topic, payload, sender = 0))]
+    fn publish(
+        &mut self,
+        py: Python<'_>,
+        topic: &str,
+        payload: &[u8],
+        sender: u64,
+    ) -> PyResult<usize> {
+        let sender = Handle::from_bits(sender);
+        let publish = |shard: &mut Shard<_>| shard.publish(topic, Opcode::Text, payload);
+        let count = self.shard.because_of(sender, publish);
         self.request_flush(py)?;
         Ok(count)
     }
 
-    fn broadcast(&mut self, py: Python<'_>, payload: &[u8]) -> PyResult<usize> {
-        let count = self.shard.broadcast(Opcode::Text, payload);
+    #[pyo3(signature = (payload, sender = 0))]
+    fn broadcast(&mut self, py: Python<'_>, payload: &[u8], sender: u64) -> PyResult<usize> {
+        let sender = Handle::from_bits(sender);
+        let broadcast = |shard: &mut Shard<_>| shard.broadcast(Opcode::Text, payload);
+        let count = self.shard.because_of(sender, broadcast);
         self.request_flush(py)?;
         Ok(count)
     }
@@ -370,15 +402,41 @@ impl Engine {
         self.started.elapsed().as_millis() as Millis
     }
 
+    /// Give rows to Python. They were collected before the list is made: making it may run Python
+    /// code (the collector's finalizers), which must find the engine free.
+    fn list_of<'py>(slf: &Bound<'py, Self>, mut rows: Vec<Row>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::new(slf.py(), rows.drain(..))?;
+        slf.try_borrow_mut()?.rows = rows;
+        Ok(list)
+    }
+
     fn poll_rows(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
-        let now = self.now();
         let mut rows = std::mem::take(&mut self.rows);
         let mut failed = None;
-        self.shard.poll(now, |event| match row(py, event) {
-            Ok(row) => rows.push(row),
-            Err(error) => failed = Some(error),
-        })?;
+        self.metronome.begin_batch(Instant::now(), self.shard.work_done());
+        self.shard.set_pace(self.metronome.pace());
+        self.shard.poll(self.now(), |event| note(py, event, &mut rows, &mut failed))?;
         self.flushing = Flushing::InBatch;
+        failed.map_or(Ok(rows), Err)
+    }
+
+    /// The next events of the batch; none when it is over, or has taken long enough.
+    fn more_rows(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
+        let mut rows = std::mem::take(&mut self.rows);
+        let mut failed = None;
+        while rows.is_empty() && failed.is_none() {
+            self.metronome.slice_ends(Instant::now(), self.shard.work_done());
+            let goes_on = if self.shard.is_in_round() {
+                self.metronome.may_go_on()
+            } else {
+                self.shard.has_backlogs() && self.metronome.may_begin_another_round()
+            };
+            if !goes_on {
+                break;
+            }
+            self.shard.set_pace(self.metronome.pace());
+            self.shard.go_on(|event| note(py, event, &mut rows, &mut failed));
+        }
         failed.map_or(Ok(rows), Err)
     }
 
@@ -392,6 +450,18 @@ impl Engine {
             on_queued.call0(py)?;
         }
         Ok(())
+    }
+}
+
+fn note(
+    py: Python<'_>,
+    event: Event<'_, BytesBuffer>,
+    rows: &mut Vec<Row>,
+    failed: &mut Option<PyErr>,
+) {
+    match row(py, event) {
+        Ok(row) => rows.push(row),
+        Err(error) => *failed = Some(error),
     }
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rakit_ws import wire
 from rakit_ws.codes import CloseCode, ErrorCode, Opcode
@@ -28,6 +28,27 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _FAIR_BYTES = 256 // len(_ALPHABET) * len(_ALPHABET)
 _TO_CHARACTER = bytes(_ALPHABET[byte % len(_ALPHABET)] for byte in range(256))
 _UNFAIR = bytes(range(_FAIR_BYTES, 256))
+
+
+class Publish(Protocol):
+    """Queues a message for the subscribers of a channel."""
+
+    def __call__(self, channel: str, payload: bytes, sender: int = NOBODY, /) -> int:
+        """Return for how many."""
+
+
+class Broadcast(Protocol):
+    """Queues a message for everyone."""
+
+    def __call__(self, payload: bytes, sender: int = NOBODY, /) -> int:
+        """Return for how many."""
+
+
+class SendEach(Protocol):
+    """Queues a message for some clients."""
+
+    def __call__(self, handles: Sequence[int], payload: bytes, sender: int = NOBODY, /) -> int:
+        """Return for how many."""
 
 
 class Hub:
@@ -56,18 +77,17 @@ class Hub:
         self._showing = Showing(hooks, run_later)
         self._errors_answered = 0
         # Hooks are added before the server runs: without one, nothing stands in between.
-        self.publish: Callable[[str, bytes], int] = (
-            self._publish_and_show if hooks.send else engine.publish
-        )
-        """Queue a message for the subscribers of a channel; return for how many."""
-        self.broadcast: Callable[[bytes], int] = (
-            self._broadcast_and_show if hooks.send else engine.broadcast
-        )
-        """Queue a message for everyone; return for how many."""
-        self.send_each: Callable[[Sequence[int], bytes], int] = (
-            self._send_each_and_show if hooks.send else engine.send_each
-        )
-        """Queue a message for these handles; return for how many."""
+        self.publish: Publish = self._publish_and_show if hooks.send else engine.publish
+        """
+        Queue a message for the subscribers of a channel; return for how many.
+
+        The third argument is the handle of the client that has caused it, if one has: it waits
+        for recipients that are behind.
+        """
+        self.broadcast: Broadcast = self._broadcast_and_show if hooks.send else engine.broadcast
+        """Queue a message for everyone, otherwise as `publish`."""
+        self.send_each: SendEach = self._send_each_and_show if hooks.send else engine.send_each
+        """Queue a message for these handles, otherwise as `publish`."""
 
     # --- who is here --------------------------------------------------------------------------
 
@@ -137,27 +157,31 @@ class Hub:
 
     # --- what is sent -------------------------------------------------------------------------
 
-    def send(self, client: Client, payload: bytes, opcode: int = Opcode.TEXT) -> bool:
-        """Queue a message for one client; False if it is gone."""
-        sent = self.engine.send(client.handle, payload, opcode)
+    def send(
+        self, client: Client, payload: bytes, opcode: int = Opcode.TEXT, sender: int = NOBODY
+    ) -> bool:
+        """Queue a message for one client; False if it is gone. `sender` as in `publish`."""
+        sent = self.engine.send(client.handle, payload, opcode, sender)
         if sent and self._hooks.send:
             self.show_sent((client,), payload, opcode)
         return sent
 
-    def send_to(self, receiver: str | wire.ToUser, payload: bytes) -> int:
+    def send_to(self, receiver: str | wire.ToUser, payload: bytes, sender: int = NOBODY) -> int:
         """
         Queue a message for the client with this id, or for all clients of a user.
+
+        `sender` as in `publish`.
 
         Raises:
             NotUnderstoodError: unknown_client.
 
         """
         if isinstance(receiver, str):
-            return int(self.send(self.named(receiver), payload))
+            return int(self.send(self.named(receiver), payload, sender=sender))
         handles = self.handles_of(receiver.user_id)
         if not handles:
             raise wire.NotUnderstoodError(ErrorCode.UNKNOWN_CLIENT, "this user is not here")
-        return self.send_each(handles, payload)
+        return self.send_each(handles, payload, sender)
 
     def acknowledge(self, client: Client, request_id: bytes, field: str, value: bytes) -> None:
         """Queue an `ack` with one field (raw JSON) for a client, if it gave an id."""
@@ -186,18 +210,20 @@ class Hub:
         """Count, and say in the log, that `client` wanted more than `option` allows."""
         self.limits.meet(option, client_id=client.id, peer=client.remote_address)
 
-    def _publish_and_show(self, channel: str, payload: bytes) -> int:
+    def _publish_and_show(self, channel: str, payload: bytes, sender: int = NOBODY) -> int:
         clients = map(self.by_handle.get, self.engine.subscribers(channel))
         self.show_sent([client for client in clients if client is not None], payload)
-        return self.engine.publish(channel, payload)
+        return self.engine.publish(channel, payload, sender)
 
-    def _send_each_and_show(self, handles: Sequence[int], payload: bytes) -> int:
+    def _send_each_and_show(
+        self, handles: Sequence[int], payload: bytes, sender: int = NOBODY
+    ) -> int:
         self.show_sent([self.by_handle[handle] for handle in handles], payload)
-        return self.engine.send_each(handles, payload)
+        return self.engine.send_each(handles, payload, sender)
 
-    def _broadcast_and_show(self, payload: bytes) -> int:
+    def _broadcast_and_show(self, payload: bytes, sender: int = NOBODY) -> int:
         self.show_sent(list(self.by_handle.values()), payload)
-        return self.engine.broadcast(payload)
+        return self.engine.broadcast(payload, sender)
 
     def show_sent(
         self, clients: Iterable[Client], payload: bytes, opcode: int = Opcode.TEXT

@@ -153,6 +153,15 @@ pub struct Connection<B> {
     pub interest: Interest,
     /// Whether it is on the shard's list of connections to flush.
     pub dirty: bool,
+    /// Whether others may be waiting for it to read.
+    pub restrains: bool,
+    /// For how many recipients of what it has sent it waits.
+    waits_for: u32,
+    waits_since: Millis,
+    /// Whether it is on the shard's list of connections with a backlog.
+    pub awaits_turn: bool,
+    /// The round in which it had its last turn.
+    last_round: u32,
     /// Whether messages are being dropped, and that was reported.
     is_dropping: bool,
     /// Since when the caller wants no messages.
@@ -166,6 +175,7 @@ pub struct Connection<B> {
     sends_large: bool,
     allowance: Allowance,
     last_received: Millis,
+    taken_at: Millis,
     last_ping: Millis,
     /// When the handshake or the closing began.
     since: Millis,
@@ -194,6 +204,11 @@ impl<B: MessageBuffer> Connection<B> {
             memberships: Vec::new(),
             interest: Interest::READ,
             dirty: false,
+            restrains: false,
+            waits_for: 0,
+            waits_since: now,
+            awaits_turn: false,
+            last_round: 0,
             is_dropping: false,
             paused_at: None,
             charged: 0,
@@ -202,6 +217,7 @@ impl<B: MessageBuffer> Connection<B> {
             sends_large: false,
             allowance: Allowance::new(settings, now),
             last_received: now,
+            taken_at: now,
             last_ping: now,
             since: now,
             armed: NEVER,
@@ -316,9 +332,30 @@ impl<B: MessageBuffer> Connection<B> {
         self.last_received = now;
     }
 
+    /// One more recipient of what it has sent is behind. True where that is the first one.
+    pub fn wait_for_one_more(&mut self, now: Millis) -> bool {
+        self.waits_for += 1;
+        if self.waits_for == 1 {
+            self.waits_since = now;
+        }
+        self.waits_for == 1
+    }
+
+    /// One of them is no longer, or is given up. True where that was the last one: it is read
+    /// again, as after a pause.
+    pub fn wait_for_one_less(&mut self, settings: &Settings, now: Millis) -> bool {
+        self.waits_for -= 1;
+        if self.waits_for > 0 {
+            return false;
+        }
+        self.allowance.excuse(settings, self.waits_since, now);
+        self.last_received = now;
+        true
+    }
+
     /// Whether nobody has said that it is not to be read.
     fn is_listened_to(&self) -> bool {
-        !self.is_paused() && !self.is_starved()
+        !self.is_paused() && !self.is_starved() && self.waits_for == 0
     }
 
     /// Bytes that it holds of this process: what its shard charges for it.
@@ -423,13 +460,24 @@ impl<B: MessageBuffer> Connection<B> {
 
     /// Whether its turn comes again without anything new from its peer: frames wait here that came
     /// behind the request, or that were more than its share of a turn, or TLS has more.
-    pub fn has_backlog(&self) -> bool {
-        let reads = match self.state {
+    pub fn has_backlog(&self, settings: &Settings) -> bool {
+        let reads = || match self.state {
             State::Requesting(_) | State::Closing { awaiting: Some(_), .. } => true,
-            State::Open(_) => self.is_listened_to(),
+            State::Open(_) => self.is_listened_to() && !self.is_congested(settings),
             State::Deciding(_) | State::Closing { .. } | State::Lingering { .. } => false,
         };
-        reads && (self.has_backlog || self.transport.has_more())
+        self.has_input() && reads()
+    }
+
+    /// Whether it has not had its turn in this round; from now on it has. One with a backlog may be
+    /// ready, too.
+    pub fn takes_turn(&mut self, round: u32) -> bool {
+        std::mem::replace(&mut self.last_round, round) != round
+    }
+
+    /// Whether bytes of its peer wait here that can be decoded, if it may be read.
+    pub fn has_input(&self) -> bool {
+        self.has_backlog || self.transport.has_more()
     }
 
     /// Whether its socket has to be written: messages wait, or bytes of TLS itself.
@@ -479,12 +527,20 @@ impl<B: MessageBuffer> Connection<B> {
     pub fn write(&mut self, settings: &Settings, now: Millis) -> io::Result<usize> {
         let was_congested = self.is_congested(settings);
         let count = self.transport.write(&mut self.outbox)?;
-        if was_congested && count > 0 {
-            // It was not listened to, but it reads: it is alive.
-            self.last_received = now;
-            self.is_dropping &= self.is_congested(settings);
+        if count > 0 {
+            self.taken_at = now;
+            if was_congested {
+                // It was not listened to, but it reads: it is alive.
+                self.last_received = now;
+                self.is_dropping &= self.is_congested(settings);
+            }
         }
         Ok(count)
+    }
+
+    /// When its socket has taken something last.
+    pub fn taken_at(&self) -> Millis {
+        self.taken_at
     }
 
     /// A message is dropped. True for the first one since its queue was half empty.
@@ -493,7 +549,7 @@ impl<B: MessageBuffer> Connection<B> {
     }
 
     /// Whether so much waits for it that it is not read from: it does not read what it causes.
-    fn is_congested(&self, settings: &Settings) -> bool {
+    pub fn is_congested(&self, settings: &Settings) -> bool {
         self.outbox.len() > settings.max_send_buffer / 2
     }
 

@@ -7,6 +7,7 @@ use crate::engine::settings::Settings;
 use crate::engine::shard::Event;
 use crate::engine::timers::Millis;
 use crate::engine::trust::Origin;
+use crate::engine::work;
 use crate::protocol::decoder::Event as Decoded;
 use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::handshake::{Progress, response};
@@ -25,9 +26,6 @@ pub const WIRE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What a peer that sends small messages may deliver at once, so that its turn stays short.
 const SMALL_READ_BYTES: usize = 32 * 1024;
-
-/// Messages of one peer in one turn; the next one is its neighbours'.
-const MAX_MESSAGES: usize = 256;
 
 /// What the messages of one peer may inflate to in one turn, and the last of them may pass.
 const MAX_INFLATED_BYTES: u64 = 512 * 1024;
@@ -55,6 +53,12 @@ pub struct Turn<'a> {
     pub per_ip: &'a mut PerIp,
     /// Why no further handshake may wait for the caller.
     pub busy: Option<Full>,
+    /// Which round of turns this is.
+    pub round: u32,
+    /// Work that is done for it now; the next turn is its neighbours'.
+    pub share: u64,
+    /// Work done, in units.
+    pub units: u64,
     /// The time.
     pub now: Millis,
 }
@@ -95,6 +99,7 @@ impl<B: MessageBuffer> Connection<B> {
             Received::Nothing | Received::Part => return Fate::Lives,
             Received::Hello => {
                 turn.counters.tls_handshakes += 1;
+                turn.units += work::HELLO;
                 return Fate::Lives;
             }
             Received::End if self.transport.is_in_handshake() => {
@@ -126,6 +131,7 @@ impl<B: MessageBuffer> Connection<B> {
             Ok(Progress::Incomplete) => {}
             Ok(Progress::Complete(mut request, taken)) => {
                 turn.counters.requested += 1;
+                turn.units += work::REQUEST;
                 let agreement = agree(&mut request, turn.settings, turn.counters);
                 self.request_bytes = request.held();
                 let early = piece.get(taken..).unwrap_or_default().to_vec();
@@ -149,7 +155,8 @@ impl<B: MessageBuffer> Connection<B> {
 
     fn receive_frames(&mut self, turn: &mut Turn<'_>, emit: &mut impl FnMut(Event<'_, B>)) -> Fate {
         if self.has_backlog {
-            return if self.has_backlog() { self.work_off(turn, emit) } else { Fate::Lives };
+            let goes_on = self.has_backlog(turn.settings);
+            return if goes_on { self.work_off(turn, emit) } else { Fate::Lives };
         }
         for reads in 0..MAX_DIRECT_READS {
             let room = match &mut self.state {
@@ -233,6 +240,7 @@ impl<B: MessageBuffer> Connection<B> {
     fn note_received(&mut self, count: usize, turn: &mut Turn<'_>) {
         self.last_received = turn.now;
         turn.counters.bytes_received += count as u64;
+        turn.units += work::of_bytes(count as u64);
     }
 
     /// Decode `input`, but no more than a turn's share of messages; keep the rest. Returns the
@@ -245,16 +253,20 @@ impl<B: MessageBuffer> Connection<B> {
     ) -> usize {
         let mut messages = 0;
         let mut inflated = 0;
+        let enough = turn.units + turn.share;
         while let State::Open(decoder) | State::Closing { awaiting: Some(decoder), .. } =
             &mut self.state
         {
             let frames = decoder.frames();
             let result = decoder.next(&mut input, &turn.settings.limits);
-            turn.counters.frames_received += decoder.frames() - frames;
+            let frames = decoder.frames() - frames;
+            turn.counters.frames_received += frames;
+            turn.units += frames;
             if let Some(more) = decoder.take_inflated() {
                 turn.counters.messages_inflated += more.messages;
                 turn.counters.bytes_before_inflating += more.compressed_bytes;
                 turn.counters.bytes_after_inflating += more.bytes;
+                turn.units += work::of_bytes(more.bytes);
                 inflated += more.bytes;
             }
             match result {
@@ -263,9 +275,11 @@ impl<B: MessageBuffer> Connection<B> {
                     return messages;
                 }
                 Ok(Some(event)) => {
-                    messages += self.report(event, turn, emit);
-                    let is_much = messages == MAX_MESSAGES || inflated >= MAX_INFLATED_BYTES;
-                    if is_much && !input.is_empty() {
+                    let reported = self.report(event, turn, emit);
+                    messages += reported;
+                    turn.units += reported as u64;
+                    if !input.is_empty() && (turn.units >= enough || inflated >= MAX_INFLATED_BYTES)
+                    {
                         self.has_backlog = true;
                         self.tail = input.to_vec();
                         return messages;

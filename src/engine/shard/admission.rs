@@ -14,6 +14,7 @@ use crate::engine::poller::Interest;
 use crate::engine::timers::Millis;
 use crate::engine::tls::TlsSettings;
 use crate::engine::trust::Origin;
+use crate::engine::work;
 use crate::protocol::handshake::{HeaderLine, RequestReader, response};
 use crate::protocol::{MessageBuffer, Refusal, proxy};
 
@@ -118,6 +119,7 @@ impl<B: MessageBuffer> Shard<B> {
 
     fn admit(&mut self, socket: OwnedFd, peer: Address, emit: &mut impl FnMut(Event<'_, B>)) {
         self.counters.accepted += 1;
+        self.round.note(work::ACCEPTED);
         self.make_room(emit);
         let trust = &self.settings.trust;
         let is_proxy = trust.covers(&peer);

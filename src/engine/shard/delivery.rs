@@ -187,14 +187,20 @@ impl<B: MessageBuffer> Shard<B> {
             }
         }
         connection.shut_if_done();
+        if connection.restrains {
+            self.review_restraint(slot);
+        }
         self.recharge(slot);
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let interest = connection.wanted_interest(&self.settings);
         if interest != connection.interest {
             connection.interest = interest;
             if self.poller.modify(&*connection, u64::from(slot), interest).is_err() {
-                self.lose(slot);
+                return self.lose(slot);
             }
+        }
+        if connection.has_input() {
+            self.await_turn(slot);
         }
     }
 

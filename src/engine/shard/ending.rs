@@ -137,6 +137,9 @@ impl<B: MessageBuffer> Shard<B> {
         let Some(connection) = self.connections.try_remove(slot as usize) else { return };
         self.memory.recharge(connection.charged, 0);
         self.poller.forget(&connection);
+        if connection.restrains {
+            self.review_restraint(slot);
+        }
         match Stage::of(&connection) {
             Stage::Open => self.open -= 1,
             Stage::Deciding => self.undecided -= 1,

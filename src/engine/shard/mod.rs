@@ -1,6 +1,6 @@
 //! The engine: one poller with its connections, its queues and its topics.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -17,9 +17,9 @@ use super::handle::Handle;
 use super::listener::{Address, Listener};
 use super::memory::Memory;
 use super::per_ip::PerIp;
-use super::poller::{Poller, Ready};
+use super::poller::Poller;
 use super::settings::Settings;
-use super::timers::{Millis, Timers};
+use super::timers::{Millis, NEVER, Timers};
 use super::tls::TlsSettings;
 use super::topics::{Membership, Memberships, Topics};
 
@@ -28,15 +28,17 @@ mod configuring;
 mod delivery;
 mod ending;
 mod eviction;
+mod restraint;
 mod room;
+mod round;
 mod shortage;
+
+use restraint::Restraint;
+pub use round::Pace;
+use round::Round;
 
 /// Keys from here on are listeners, below are slots.
 const FIRST_LISTENER_KEY: u64 = 1 << 40;
-
-/// What one poll does before it leaves the other ready sockets to the next one.
-const BUDGET: Work =
-    Work { messages: 4096, frames: 8192, bytes: 4 << 20, requests: 128, hellos: 64 };
 
 /// What happened.
 #[derive(Debug)]
@@ -139,38 +141,6 @@ pub enum Event<'a, B> {
     },
 }
 
-/// How much a shard has done for its peers.
-#[derive(Debug, Clone, Copy)]
-struct Work {
-    messages: u64,
-    frames: u64,
-    bytes: u64,
-    requests: u64,
-    /// TLS handshakes answered: a signature each, which may take a millisecond.
-    hellos: u64,
-}
-
-impl Work {
-    fn done(counters: &Counters) -> Self {
-        Self {
-            messages: counters.messages_received,
-            frames: counters.frames_received,
-            // A few bytes may inflate to a thousand times as many.
-            bytes: counters.bytes_received + counters.bytes_after_inflating,
-            requests: counters.requested,
-            hellos: counters.tls_handshakes,
-        }
-    }
-
-    fn exceeds(self, before: Self, budget: Self) -> bool {
-        self.messages - before.messages >= budget.messages
-            || self.frames - before.frames >= budget.frames
-            || self.bytes - before.bytes >= budget.bytes
-            || self.requests - before.requests >= budget.requests
-            || self.hellos - before.hellos >= budget.hellos
-    }
-}
-
 /// Whether new connections are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Accepting {
@@ -228,13 +198,19 @@ pub struct Shard<B> {
     open: usize,
     topics: Topics,
     timers: Timers,
-    /// Ready sockets that the last poll left over, the next one last.
-    ready: Vec<Ready>,
-    /// Connections that may have a backlog.
+    round: Round,
+    pace: Pace,
+    /// Connections with a backlog, which have a turn in the next round.
     backlogs: Vec<Handle>,
     /// Slots with something to send or to settle.
     dirty: Vec<u32>,
     memory: Memory,
+    /// Who has caused what is being queued, if a client has.
+    sender: Handle,
+    /// Recipients that are behind, by slot.
+    restraints: HashMap<u32, Restraint>,
+    /// When one of them may have stalled.
+    restraints_due: Millis,
     /// Connections that were asked to wait because memory is short.
     starved: Vec<Handle>,
     /// Bytes queued since what waits was written last.
@@ -270,9 +246,13 @@ impl<B: MessageBuffer> Shard<B> {
             open: 0,
             topics: Topics::default(),
             timers: Timers::default(),
-            ready: Vec::new(),
+            round: Round::default(),
+            pace: Pace::default(),
             backlogs: Vec::new(),
             dirty: Vec::new(),
+            sender: Handle::NOBODY,
+            restraints: HashMap::new(),
+            restraints_due: NEVER,
             starved: Vec::new(),
             unflushed: 0,
             news: Vec::new(),
@@ -285,10 +265,11 @@ impl<B: MessageBuffer> Shard<B> {
         })
     }
 
-    /// Say what has happened since the last call. Never blocks, and does a bounded amount of work:
-    /// where more is there, the poller stays readable.
+    /// Say what has happened since the last call. Never blocks, and does no more work than its
+    /// [`Pace`] allows: where more is there, the poller stays readable.
     ///
-    /// To be followed by [`flush`](Self::flush) when the events are handled.
+    /// To be followed by [`flush`](Self::flush) when the events are handled, perhaps after more of
+    /// them from [`go_on`](Self::go_on).
     pub fn poll(&mut self, now: Millis, mut emit: impl FnMut(Event<'_, B>)) -> io::Result<()> {
         self.now = now;
         let emit = &mut emit;
@@ -301,23 +282,13 @@ impl<B: MessageBuffer> Shard<B> {
                 News::MemoryAmple(held) => Event::MemoryAmple { held },
             });
         }
-        for handle in std::mem::take(&mut self.backlogs) {
-            if self.connection(handle).is_some_and(|connection| connection.has_backlog()) {
-                self.receive(handle.slot(), false, emit);
-            }
+        if self.round.is_over() {
+            self.begin_round()?;
         }
-        if self.ready.is_empty() {
-            self.poller.wait(&mut self.ready)?;
-            self.ready.reverse();
-        }
-        let before = Work::done(&self.counters);
-        while !Work::done(&self.counters).exceeds(before, BUDGET)
-            && let Some(ready) = self.ready.pop()
-        {
-            self.on_ready(ready, emit);
-        }
+        self.work(emit);
         self.fire_timers(emit);
         self.end_long_shortage();
+        self.give_up_on_the_stalled();
         Ok(())
     }
 
@@ -330,6 +301,16 @@ impl<B: MessageBuffer> Shard<B> {
     /// Send what is queued: one write for each connection that has something.
     pub fn flush(&mut self) {
         self.unflushed = 0;
+        self.settle_dirty();
+        self.watch_memory();
+        // Those who may be read again because of that.
+        self.settle_dirty();
+        if self.is_in_round() || self.has_queued() {
+            self.wake();
+        }
+    }
+
+    fn settle_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot as usize) {
@@ -341,7 +322,6 @@ impl<B: MessageBuffer> Shard<B> {
             // Its memory is needed for the next batch.
             self.dirty = dirty;
         }
-        self.watch_memory();
     }
 
     /// When [`poll`](Self::poll) should be called at the latest, if nothing becomes ready.
@@ -350,8 +330,12 @@ impl<B: MessageBuffer> Shard<B> {
             Accepting::Paused(until) => Some(until),
             Accepting::Yes | Accepting::Probing => None,
         };
-        let shortage = self.memory.patient_until();
-        self.timers.next_at().into_iter().chain(resume_at).chain(shortage).min()
+        self.timers.next_at().into_iter().chain(resume_at).chain(self.urgent_deadline()).min()
+    }
+
+    /// The part of that which comes up at any time, and must not wait for one that was far off.
+    pub fn urgent_deadline(&self) -> Option<Millis> {
+        self.memory.patient_until().into_iter().chain(self.restraint_ends_at()).min()
     }
 
     /// Connections of every kind, those that are closing included.
@@ -379,20 +363,6 @@ impl<B: MessageBuffer> Shard<B> {
         !self.dirty.is_empty()
     }
 
-    fn on_ready(&mut self, ready: Ready, emit: &mut impl FnMut(Event<'_, B>)) {
-        if ready.key >= FIRST_LISTENER_KEY {
-            return self.accept_some(ready.key, emit);
-        }
-        #[allow(clippy::cast_possible_truncation)] // Below FIRST_LISTENER_KEY it is a slot.
-        let slot = ready.key as u32;
-        if ready.writable {
-            self.settle(slot);
-        }
-        if ready.readable {
-            self.receive(slot, ready.hung_up, emit);
-        }
-    }
-
     fn receive(&mut self, slot: u32, hung_up: bool, emit: &mut impl FnMut(Event<'_, B>)) {
         if self.must_wait(slot) && !hung_up {
             return;
@@ -401,8 +371,10 @@ impl<B: MessageBuffer> Shard<B> {
             if hung_up && !connection.is_received_from() {
                 // Only this tells that it is gone; to receive what it left would end its pause.
                 connection.lose(turn, emit)
-            } else {
+            } else if connection.takes_turn(turn.round) || hung_up {
                 connection.receive(turn, emit)
+            } else {
+                Fate::Lives
             }
         });
     }
@@ -416,18 +388,20 @@ impl<B: MessageBuffer> Shard<B> {
         } else {
             self.memory.is_short().then_some(Full::Memory)
         };
-        let fate = turn(
-            connection,
-            &mut Turn {
-                buffer: &mut self.buffer,
-                wire: &mut self.wire,
-                settings: &self.settings,
-                counters: &mut self.counters,
-                per_ip: &mut self.per_ip,
-                busy,
-                now: self.now,
-            },
-        );
+        let mut its = Turn {
+            buffer: &mut self.buffer,
+            wire: &mut self.wire,
+            settings: &self.settings,
+            counters: &mut self.counters,
+            per_ip: &mut self.per_ip,
+            busy,
+            round: self.round.number(),
+            share: self.round.share(),
+            units: 0,
+            now: self.now,
+        };
+        let fate = turn(connection, &mut its);
+        self.round.note(its.units);
         self.after_turn(slot, before, fate);
         self.recharge(slot);
         self.keep_limit();
@@ -437,6 +411,7 @@ impl<B: MessageBuffer> Shard<B> {
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let after = Stage::of(connection);
         let has_queued = connection.has_unsent();
+        let has_input = connection.has_input();
         match (before, after) {
             _ if fate == Fate::Gone => return self.remove(slot),
             (Stage::Open, Stage::Ending) => {
@@ -447,9 +422,8 @@ impl<B: MessageBuffer> Shard<B> {
             (Stage::Requesting, Stage::Deciding) => self.undecided += 1,
             _ => {}
         }
-        if connection.has_backlog() {
-            self.backlogs.push(connection.handle());
-            self.wake();
+        if has_input {
+            self.await_turn(slot);
         }
         if has_queued || before != after || after == Stage::Ending {
             self.touch(slot);
@@ -471,10 +445,7 @@ impl<B: MessageBuffer> Shard<B> {
 
     /// A connection may be read again: so may its backlog.
     fn resume(&mut self, handle: Handle) {
-        if self.connection(handle).is_some_and(|connection| connection.has_backlog()) {
-            self.backlogs.push(handle);
-            self.wake();
-        }
+        self.await_turn(handle.slot());
         self.arm(handle.slot());
         self.touch(handle.slot());
     }

@@ -3,6 +3,7 @@
 use crate::engine::compression::Compressor;
 use crate::engine::connection::{Connection, State};
 use crate::engine::counters::Counters;
+use crate::engine::handle::Handle;
 use crate::engine::memory::MUCH_BYTES;
 use crate::engine::settings::SlowReader;
 use crate::protocol::{CloseCode, MessageBuffer, Refusal};
@@ -33,6 +34,7 @@ impl<B: MessageBuffer> Shard<B> {
         push(connection, &mut self.compressor, &mut self.counters);
         let added = connection.outbox.held() - before;
         connection.charged += added;
+        let is_to_wait = self.sender != Handle::NOBODY && connection.is_congested(&self.settings);
         self.memory.recharge(0, added);
         self.counters.messages_sent += 1;
         self.touch(slot);
@@ -41,6 +43,9 @@ impl<B: MessageBuffer> Shard<B> {
             self.write_queued();
         }
         self.keep_limit();
+        if is_to_wait {
+            self.restrain_sender(slot);
+        }
         true
     }
 
@@ -52,7 +57,7 @@ impl<B: MessageBuffer> Shard<B> {
             return true;
         }
         self.write_early(slot);
-        queued(self).is_none_or(|len| len < bound)
+        queued(self).is_none_or(|len| len < self.stretched(slot, bound))
     }
 
     /// How much may wait for a client. Where messages are dropped at the bound, none is closed for

@@ -99,7 +99,11 @@ impl<B: MessageBuffer> Shard<B> {
             && let Ok(count) = connection.write(&self.settings, self.now)
         {
             self.counters.bytes_sent += count as u64;
+            let restrains = connection.restrains;
             self.recharge(slot);
+            if restrains {
+                self.review_restraint(slot);
+            }
         }
     }
 
