@@ -391,7 +391,7 @@ def test_default_file_is_the_one_in_the_working_directory(tmp_path, monkeypatch)
         ("[presence]\nport = 1", '"presence.port"; the nearest known one is port'),
         ('"a\\nb" = 1', 'unknown key "a\\nb"; the nearest known one is'),
         ("port = 'x'", '{file}: port: "x" is wrong; allowed: an integer from 0 to 65535'),
-        ("port = {a = 1}", "port: {{'a': 1}} is wrong; allowed: an integer"),
+        ("port = {a = 1}", "port: {{ a = 1 }} is wrong; allowed: an integer"),
         ("port = true", "port: true is wrong; allowed: an integer"),
         ("port = 1979-05-27", "port: datetime.date(1979, 5, 27) is wrong"),
         ("ping_timeout = nan", "ping_timeout: nan is wrong; allowed: a number of seconds"),

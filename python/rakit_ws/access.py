@@ -39,6 +39,10 @@ class Access:
             return mode == "everyone"
         if special is None and client.may_command:
             return True
+        return self.is_operator(client)
+
+    def is_operator(self, client: Client) -> bool:
+        """Tell whether a client has presented the token, or its user is one of `operators`."""
         return client.is_operator or self._lists(client)
 
     def _lists(self, client: Client) -> bool:

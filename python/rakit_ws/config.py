@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
+from rakit_ws.channel_options import ChannelRule, channel_rules
 from rakit_ws.errors import ConfigError
 from rakit_ws.options import (
     Option,
@@ -411,6 +412,23 @@ class Config(Table):
         reached="subscribing is answered with the error `bad_request`",
         precedent="Centrifugo 255, Pusher Channels 164",
     )
+    channels: tuple[ChannelRule, ...] = option(
+        "who may subscribe to channels, publish in them and see their members; the first rule whose "
+        "`pattern` fits decides (docs/channels.md)",
+        channel_rules(),
+        default=(),
+        zero="everybody may subscribe and publish, and see members unless `presence.enabled` is off",
+        cost="a look-up for each message to a channel; nothing where there is no rule",
+        reached="the error `forbidden`",
+        precedent="Pusher Channels and Laravel tell private channels by a prefix too",
+    )
+    channel_secret: str = option(
+        "the key of the signatures by which an application grants channels; never printed nor logged",
+        string("visible ASCII characters without blanks", is_secret),
+        default="",
+        zero="no signature is valid",
+        secret=True,
+    )
     max_json_depth: int = option(
         "deepest nesting of arrays and objects in a message, the message itself included",
         integer(1, 1000),
@@ -693,6 +711,18 @@ def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
     yield (
         0 < len(config.operator_token) < 16,
         "operator_token is shorter than 16 characters: it can be guessed",
+    )
+    yield (
+        0 < len(config.channel_secret) < 16,
+        "channel_secret is shorter than 16 characters: it can be guessed",
+    )
+    yield (
+        any(
+            "grant" in map(rule.audience, ("subscribe", "publish", "members"))
+            for rule in config.channels
+        )
+        and not (config.channel_secret or config.auth.sources),
+        "channels: grant without channel_secret and without sources of users: nobody is granted one",
     )
     sources = len(set(config.auth.sources))
     yield (

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -140,6 +141,11 @@ def literal(value: object) -> str:
         return "".join(map(_visible, json.dumps(value, ensure_ascii=False)))
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(literal, value)) + "]"
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {name: item for name, item in asdict(value).items() if item != ""}
+    if isinstance(value, Mapping):
+        pairs = (f"{name} = {literal(item)}" for name, item in value.items())
+        return "{ " + ", ".join(pairs) + " }"
     return repr(value)
 
 

@@ -12,14 +12,16 @@ from rakit_ws.codes import ErrorCode
 from rakit_ws.wire import NotUnderstoodError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
-    from msgspec import Raw
+    from msgspec import Raw, UnsetType
 
     from rakit_ws.commands import Commands
     from rakit_ws.hub.channels import Channels
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.hub import Hub
+    from rakit_ws.hub.presence import Presence
+    from rakit_ws.permissions import Action, Permissions
     from rakit_ws.wire import Inbound
 
 
@@ -31,11 +33,22 @@ class Router:
     """
 
     def __init__(
-        self, hub: Hub, channels: Channels, commands: Commands, *, rejects_plain_text: bool
+        self,
+        hub: Hub,
+        channels: Channels,
+        presence: Presence,
+        commands: Commands,
+        permissions: Permissions,
+        *,
+        rejects_plain_text: bool,
     ) -> None:
         self._hub = hub
         self._channels = channels
+        self._presence = presence
         self._commands = commands
+        self._permissions = permissions
+        # The event that needs nobody's leave: no event has an empty name.
+        self._unguarded = "message" if permissions.are_open else ""
         self._rejects_plain_text = rejects_plain_text
         self._limits = hub.limits
 
@@ -63,7 +76,7 @@ class Router:
             if inbound.id:
                 request_id = wire.checked_id(inbound.id)
             elif (
-                inbound.event == "message"
+                inbound.event == self._unguarded
                 and inbound.data
                 and inbound.channel
                 and inbound.command is UNSET
@@ -97,7 +110,7 @@ class Router:
         elif inbound.command is not UNSET:
             return self._commands.carry_out(client, inbound, payload, request_id)
         elif inbound.event is not UNSET:
-            self._event(client, inbound, request_id)
+            return self._event(client, inbound, request_id)
         elif inbound.to is not UNSET:
             self._private(client, inbound, request_id)
         elif inbound.message:
@@ -106,31 +119,96 @@ class Router:
             self._plain_text(client, payload, request_id)
         return None
 
-    def _event(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
+    def _event(self, client: Client, inbound: Inbound, request_id: bytes) -> Awaitable[None] | None:
         event = inbound.event
         if event == "message":
-            self._publish(client, inbound, request_id)
-        elif event == "subscribe":
             channel = wire.text(inbound.channel, "channel")
-            self._channels.subscribe(client, channel)
-            self._hub.acknowledge(client, request_id, "channel", wire.encode(channel))
-        elif event == "unsubscribe":
+            # Looked at first: what is no message asks nobody for leave.
+            data = wire.payload(inbound.data, "data")
+            return self._permitted(
+                client,
+                "publish",
+                channel,
+                inbound.grant,
+                request_id,
+                lambda: self._publish(client, channel, data, request_id),
+            )
+        if event == "subscribe":
+            channel = wire.text(inbound.channel, "channel")
+            return self._permitted(
+                client,
+                "subscribe",
+                channel,
+                inbound.grant,
+                request_id,
+                lambda: self._subscribe(client, channel, request_id),
+            )
+        if event == "unsubscribe":
             channel = wire.text(inbound.channel, "channel")
             self._channels.unsubscribe(client, channel)
             self._hub.acknowledge(client, request_id, "channel", wire.encode(channel))
+        elif event == "members":
+            channel = wire.text(inbound.channel, "channel")
+            wire.check_channel(channel)
+            if not request_id:
+                raise wire.bad_request("members needs an id, to be answered")
+            return self._permitted(
+                client,
+                "members",
+                channel,
+                inbound.grant,
+                request_id,
+                lambda: self._members(client, channel, request_id),
+            )
         elif event == "auth":
             self._commands.authenticate(client, wire.text(inbound.token, "token"))
             self._hub.acknowledge(client, request_id, "operator", b"true")
         else:
             wire.text(event, "event")
             raise NotUnderstoodError(ErrorCode.UNKNOWN_EVENT, "there is no such event")
+        return None
 
-    def _publish(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
-        channel = wire.text(inbound.channel, "channel")
-        data = wire.payload(inbound.data, "data")
+    def _permitted(
+        self,
+        client: Client,
+        action: Action,
+        channel: str,
+        grant: str | UnsetType | None,
+        request_id: bytes,
+        act: Callable[[], None],
+    ) -> Awaitable[None] | None:
+        """Act, now or when an async function has said that the client may."""
+        pending = None
+        if action == "members" or not self._unguarded:
+            pending = self._permissions.check(client, action, channel, grant)
+        if pending is None:
+            act()
+            return None
+        return self._act_later(client, pending, request_id, act)
+
+    async def _act_later(
+        self, client: Client, pending: Awaitable[None], request_id: bytes, act: Callable[[], None]
+    ) -> None:
+        try:
+            await pending
+            act()
+        except NotUnderstoodError as refusal:
+            self._refuse(client, request_id, refusal)
+
+    def _publish(self, client: Client, channel: str, data: Raw, request_id: bytes) -> None:
         publication = wire.publication(channel, data, client.signature)
         count = self._hub.publish(channel, publication, client.handle)
         self._hub.acknowledge(client, request_id, "delivered", b"%d" % count)
+
+    def _subscribe(self, client: Client, channel: str, request_id: bytes) -> None:
+        self._channels.subscribe(client, channel)
+        self._hub.acknowledge(client, request_id, "channel", wire.encode(channel))
+
+    def _members(self, client: Client, channel: str, request_id: bytes) -> None:
+        members = self._channels.members(channel, self._presence.max_users)
+        entries = self._presence.entries_of(members)
+        count = self._hub.engine.subscriber_count(channel)
+        self._hub.send(client, wire.members(request_id, entries, count))
 
     def _private(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
         receiver = wire.receiver(inbound.to)

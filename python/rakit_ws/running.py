@@ -9,7 +9,7 @@ import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from rakit_ws import _core, wire
+from rakit_ws import _core, permissions, wire
 from rakit_ws._core import Engine
 from rakit_ws.access import Access, bearer_token
 from rakit_ws.admission import Admission, is_local
@@ -25,13 +25,14 @@ from rakit_ws.hub.presence import Presence
 from rakit_ws.inbox import Inbox
 from rakit_ws.limits import BY_CLOSE, Limits, log_limit
 from rakit_ws.log import log
+from rakit_ws.permissions import Permissions
 from rakit_ws.process import descriptors_allowed, memory_allowed
 from rakit_ws.router import Router
 from rakit_ws.systemd import NOBODY, Systemd
 from rakit_ws.tasks import Tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from rakit_ws._core import EngineSettings, Request, TlsIdentity
     from rakit_ws.auth.source import Source
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rakit_ws.custom import Command
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.events import Hooks
+    from rakit_ws.permissions import Decider
     from rakit_ws.user import Identified
 
 T = TypeVar("T")
@@ -77,6 +79,7 @@ class Running:
         systemd: Systemd = NOBODY,
         *,
         function: Source | None = None,
+        deciders: Sequence[Decider] = (),
     ) -> None:
         self.loop = loop
         self._systemd = systemd
@@ -91,7 +94,9 @@ class Running:
         self._tick_s = _tick_s(config, systemd)
         self._timer: asyncio.TimerHandle | None = None
         self._function = function
+        self._deciders = deciders
         self._user_counts = new_counts()
+        self._channel_counts = permissions.new_counts()
         self._former_users: list[Chain] = []
         self._users = self.users_for(config)
         self._is_aborted = False
@@ -169,7 +174,9 @@ class Running:
         return Router(
             self.hub,
             Channels(self.hub),
+            self.presence,
             Commands(self.hub, self.presence, self._access, self._commands),
+            Permissions(config, self._access, self._deciders, counts=self._channel_counts),
             rejects_plain_text=config.plain_text == "reject",
         )
 
@@ -278,7 +285,12 @@ class Running:
     @property
     def counters(self) -> dict[str, int]:
         """Totals of the engine, the hub and the sources of users (`docs/counters.md`)."""
-        return {**self.engine.counters(), **self.hub.counters, **self._user_counts}
+        return {
+            **self.engine.counters(),
+            **self.hub.counters,
+            **self._user_counts,
+            **self._channel_counts,
+        }
 
     def _everyone(self) -> list[Client]:
         undecided = (each.client for each in self._undecided.values())

@@ -16,12 +16,14 @@ from rakit_ws import log as logs
 from rakit_ws import wire
 from rakit_ws.auth.function import FunctionSource
 from rakit_ws.certificate import read_identity
+from rakit_ws.channel_options import Pattern
 from rakit_ws.codes import CloseCode
 from rakit_ws.custom import Command
 from rakit_ws.errors import ConfigError, CrashedError, UsageError
 from rakit_ws.hub.events import Hooks
 from rakit_ws.layers import changed_settings, load
 from rakit_ws.log import log
+from rakit_ws.permissions import Decider
 from rakit_ws.process import keep_freed_memory, raise_descriptor_limit
 from rakit_ws.reloading import planned
 from rakit_ws.running import Running
@@ -76,6 +78,7 @@ class Server:
         self._hooks = Hooks()
         self._commands: dict[str, Command] = {}
         self._function: FunctionSource | None = None
+        self._deciders: list[Decider] = []
         self._running: Running | None = None
         self._exit_code = 0
 
@@ -193,6 +196,31 @@ class Server:
 
         return add if function is None else add(function)
 
+    def channel_access(self, pattern: str) -> Callable[[HookT], HookT]:
+        """
+        Ask a function, sync or async, who may do what in channels: `@server.channel_access("team-*")`.
+
+        `function(client, action, channel)`; `action` is "subscribe", "publish" or "members". What is
+        true permits, what is false forbids, None leaves it to the next function and then to
+        `channels` of the configuration. `*` in the pattern stands for any characters, or none. While
+        an async one runs, the client's next messages wait.
+
+        Raises:
+            UsageError: a pattern that is no text, not callable, or the server is running.
+
+        """
+        self._must_not_run("functions that decide about channels are added")
+        if not isinstance(pattern, str) or not pattern:
+            raise UsageError(f"a pattern is the name of a channel, not {pattern!r:.100}")
+
+        def add(function: HookT) -> HookT:
+            if not callable(function):
+                raise UsageError(f"what decides is a function, not {type(function).__name__}")
+            self._deciders.append(Decider(Pattern(pattern), function))
+            return function
+
+        return add
+
     def _must_not_run(self, what: str) -> None:
         if self._running is not None:
             raise UsageError(f"{what} before the server runs")
@@ -283,6 +311,7 @@ class Server:
             loop,
             self._systemd,
             function=self._function,
+            deciders=self._deciders,
         )
         try:
             self._running.begin()

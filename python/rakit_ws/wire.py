@@ -116,6 +116,7 @@ class Inbound(Struct, gc=False):
     command: str | UnsetType | None = UNSET
     client_id: str | UnsetType | None = UNSET
     token: str | UnsetType | None = UNSET
+    grant: str | UnsetType | None = UNSET
 
 
 class _Loose(Struct, gc=False):
@@ -131,6 +132,7 @@ class _Loose(Struct, gc=False):
     command: Raw = _ABSENT
     client_id: Raw = _ABSENT
     token: Raw = _ABSENT
+    grant: Raw = _ABSENT
 
 
 decode_strictly = Decoder(Inbound).decode
@@ -176,6 +178,7 @@ def decode_leniently(received: bytes) -> Inbound | None:
         command=_text(members.get("command")),
         client_id=_text(members.get("client_id")),
         token=_text(members.get("token")),
+        grant=_text(members.get("grant")),
     )
 
 
@@ -355,6 +358,15 @@ def presence(entries: Iterable[bytes], count: int) -> bytes:
 def ack(request_id: bytes, field: str, value: bytes) -> bytes:
     """Make the answer to `request_id` (raw JSON): one field with a raw JSON value."""
     return b'{"type":"ack","id":%b,"%b":%b}' % (request_id, field.encode(), value)
+
+
+def members(request_id: bytes, entries: Iterable[bytes], count: int) -> bytes:
+    """Make the answer to `members`: entries as those of a presence; `count` is how many there are."""
+    return b'{"type":"ack","id":%b,"members":[%b],"count":%d}' % (
+        request_id,
+        b",".join(entries),
+        count,
+    )
 
 
 def pong(request_id: bytes) -> bytes:

@@ -39,6 +39,14 @@ class Channels:
         wire.check_channel(channel)
         self._hub.engine.unsubscribe(client.handle, channel)
 
+    def members(self, channel: str, most: int) -> list[Client]:
+        """Return clients that hear `channel`, at most so many, oldest first."""
+        by_handle = self._hub.by_handle
+        handles = self._hub.engine.subscribers(channel, most)
+        # Who is still undecided may hear it already, and is not here yet.
+        found = [by_handle[handle] for handle in handles if handle in by_handle]
+        return sorted(found, key=lambda client: client.connected_at)
+
     def _check_length(self, client: Client, channel: str) -> None:
         most = self._limits.max_channel_name_bytes
         if len(channel.encode()) > most:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rakit_ws import wire
 from rakit_ws.codes import CloseCode
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rakit_ws.user import Identified
 
 GUEST = "Guest"
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Client:
@@ -40,6 +41,7 @@ class Client:
         "close_reason",
         "connected_at",
         "error_budget",
+        "grants",
         "handle",
         "has_token",
         "id",
@@ -77,6 +79,8 @@ class Client:
     """What it may still do wrong; None: it has done nothing wrong yet."""
     identified: Identified | None
     """What a source of users has said of it; None: none knew it."""
+    grants: frozenset[str]
+    """Channels that it has shown a grant for."""
     handle: int
     """Its name in the engine."""
     signature: bytes
@@ -102,6 +106,7 @@ class Client:
         self.close_code = None
         self.close_reason = ""
         self.error_budget = None
+        self.grants = _NOTHING
         self.mailbox = None
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from rakit_ws.hub.client import GUEST
 from rakit_ws.log import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rakit_ws.config import Presence as Settings
     from rakit_ws.hub.client import Client
@@ -113,6 +113,15 @@ class Presence:
         """Make the message as it would be sent now: the newest clients, oldest first."""
         newest = list(islice(reversed(self._entries.values()), self._settings.max_users))
         return wire.presence(reversed(newest), len(self._entries))
+
+    @property
+    def max_users(self) -> int:
+        """How many users are listed at most."""
+        return self._settings.max_users
+
+    def entries_of(self, clients: Iterable[Client]) -> list[bytes]:
+        """Return what presence tells of these clients, who are here."""
+        return [self._entries[client.id] for client in clients]
 
     def _entry_of(self, client: Client) -> bytes:
         """Encode a client's entry; a user whom JSON can't hold is shown as a guest."""

@@ -1,0 +1,193 @@
+"""Who may subscribe to channels, publish in them, and see who hears them."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from msgspec import UnsetType
+
+from rakit_ws import wire
+from rakit_ws.channel_options import ChannelRule, Pattern
+from rakit_ws.codes import ErrorCode
+from rakit_ws.hub.events import FAULTS, reraise_if_cancelled
+from rakit_ws.log import log
+from rakit_ws.user import User
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from rakit_ws.access import Access
+    from rakit_ws.config import Config
+    from rakit_ws.hub.client import Client
+
+Action = Literal["subscribe", "publish", "members"]
+
+# Channels whose rule is kept, so that a publication costs one look-up.
+_CACHED_CHANNELS = 4096
+
+
+class Decider(NamedTuple):
+    """A function of the application that decides about channels."""
+
+    pattern: Pattern
+    function: Callable[[Client, str, str], Any]
+
+
+class Permissions:
+    """
+    The rules of `channels`, and the application's functions in front of them.
+
+    The first function whose pattern covers a channel decides, unless it returns None; then the
+    next one, then the first rule. Where there is none everybody may do everything, but see
+    members only where presence would tell of them anyway. `counts` outlives a reload.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        access: Access,
+        deciders: Sequence[Decider],
+        *,
+        counts: dict[str, int],
+    ) -> None:
+        self._access = access
+        self._secret = config.channel_secret.encode()
+        self._most_grants = config.max_channels_per_client
+        self._deciders = tuple(deciders)
+        self._counts = counts
+        self._rules = [(Pattern(rule.pattern), rule) for rule in config.channels]
+        shown = "everyone" if config.presence.enabled else "nobody"
+        self._otherwise = ChannelRule("*", members=shown)
+        self.are_open = not self._deciders and not self._rules
+        """Whether everybody may subscribe and publish: nothing needs to be asked."""
+        self._rule_for = lru_cache(maxsize=_CACHED_CHANNELS)(self._first_rule)
+
+    def check(
+        self, client: Client, action: Action, channel: str, grant: str | UnsetType | None
+    ) -> Awaitable[None] | None:
+        """
+        See whether a client may; `grant` is what it shows for it.
+
+        Returns what is still to be awaited: an async function. Both raise.
+
+        Raises:
+            NotUnderstoodError: forbidden, or internal where a function failed; bad_request for a
+                grant that is no string.
+
+        """
+        if grant is None:
+            raise wire.bad_request("grant must be a string")
+        if not isinstance(grant, UnsetType):
+            self._take(client, channel, grant)
+        for index, decider in enumerate(self._deciders):
+            if not decider.pattern.covers(channel):
+                continue
+            verdict = self._called(decider, client, action, channel)
+            if hasattr(verdict, "__await__"):
+                return self._check_rest(verdict, index, client, action, channel)
+            if verdict is not None:
+                self._conclude(client, action, is_allowed=bool(verdict))
+                return None
+        self._conclude(client, action, is_allowed=self._rule_allows(client, action, channel))
+        return None
+
+    async def _check_rest(
+        self, pending: Awaitable[Any], index: int, client: Client, action: Action, channel: str
+    ) -> None:
+        verdict = await self._awaited(self._deciders[index], client, pending)
+        for decider in self._deciders[index + 1 :]:
+            if verdict is not None:
+                break
+            if decider.pattern.covers(channel):
+                verdict = self._called(decider, client, action, channel)
+                if hasattr(verdict, "__await__"):
+                    verdict = await self._awaited(decider, client, verdict)
+        if verdict is None:
+            verdict = self._rule_allows(client, action, channel)
+        self._conclude(client, action, is_allowed=bool(verdict))
+
+    def _conclude(self, client: Client, action: Action, *, is_allowed: bool) -> None:
+        if is_allowed:
+            return
+        self._counts["channel_refusals"] += 1
+        log.limited(logging.INFO, "channel refused", source=action, action=action, id=client.id)
+        raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "you may not do this in this channel")
+
+    # --- the rules ----------------------------------------------------------------------------
+
+    def _rule_allows(self, client: Client, action: Action, channel: str) -> bool:
+        audience = self._rule_for(channel).audience(action)
+        if audience == "everyone":
+            return True
+        if audience == "users":
+            return client.user is not None
+        if audience == "operators":
+            return self._access.is_operator(client)
+        return audience == "grant" and self._is_granted(client, channel)
+
+    def _first_rule(self, channel: str) -> ChannelRule:
+        found = (rule for pattern, rule in self._rules if pattern.covers(channel))
+        return next(found, self._otherwise)
+
+    # --- grants -------------------------------------------------------------------------------
+
+    def _take(self, client: Client, channel: str, grant: str) -> None:
+        """Remember a channel that a client shows a valid grant for, while there is room."""
+        if not self._is_signed(client, channel, grant):
+            return
+        if len(client.grants) < self._most_grants or channel in client.grants:
+            client.grants |= {channel}
+        else:
+            client.grants = frozenset((channel,))
+
+    def _is_granted(self, client: Client, channel: str) -> bool:
+        if channel in client.grants:
+            return True
+        user = client.user
+        return isinstance(user, User) and any(
+            Pattern(pattern).covers(channel) for pattern in user.channels
+        )
+
+    def _is_signed(self, client: Client, channel: str, grant: str) -> bool:
+        """Compare in constant time. No other client has this id, now or later."""
+        if not self._secret:
+            return False
+        signature = hmac.digest(self._secret, f"{client.id}:{channel}".encode(), "sha256").hex()
+        return hmac.compare_digest(signature.encode(), grant.encode())
+
+    # --- the application's functions ----------------------------------------------------------
+
+    def _called(self, decider: Decider, client: Client, action: Action, channel: str) -> Any:
+        try:
+            return decider.function(client, action, channel)
+        except FAULTS as error:  # the application's
+            raise self._failed(decider, client, error) from None
+
+    async def _awaited(self, decider: Decider, client: Client, pending: Awaitable[Any]) -> Any:
+        try:
+            return await pending
+        except FAULTS as error:  # as above
+            reraise_if_cancelled(error)
+            raise self._failed(decider, client, error) from None
+
+    def _failed(
+        self, decider: Decider, client: Client, error: BaseException
+    ) -> wire.NotUnderstoodError:
+        self._counts["channel_refusals"] += 1
+        log.limited(
+            logging.ERROR,
+            "channel function failed",
+            source=decider.pattern.text,
+            error=error,
+            pattern=decider.pattern.text,
+            id=client.id,
+        )
+        return wire.NotUnderstoodError(ErrorCode.INTERNAL, "whether you may can't be told now")
+
+
+def new_counts() -> dict[str, int]:
+    """Make the totals of a server (`docs/counters.md`)."""
+    return {"channel_refusals": 0}
