@@ -69,20 +69,6 @@ class Commands:
             return self._carry_out_custom(custom, client, payload, request_id)
         return None
 
-    def authenticate(self, client: Client, token: str) -> None:
-        """
-        Make `client` an operator if this is the operator token.
-
-        Raises:
-            NotUnderstoodError: forbidden.
-
-        """
-        if not self._access.is_token(token):
-            log.limited(logging.WARNING, "operator token refused", id=client.id)
-            raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "this token is not valid")
-        client.has_token = client.is_operator = True
-        log.info("operator authenticated", id=client.id)
-
     # --- the five of the framework ------------------------------------------------------------
 
     def _broadcast(self, client: Client, inbound: Inbound) -> int:

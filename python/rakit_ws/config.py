@@ -39,6 +39,7 @@ from rakit_ws.options import (
     seconds,
     string,
 )
+from rakit_ws.source_options import Jwt
 from rakit_ws.user_options import Auth, Rakit
 
 if TYPE_CHECKING:
@@ -629,6 +630,7 @@ class Config(Table):
     presence: Presence = field(default_factory=Presence)
     auth: Auth = field(default_factory=Auth)
     rakit: Rakit = field(default_factory=Rakit)
+    jwt: Jwt = field(default_factory=Jwt)
     compression: Compression = field(default_factory=Compression)
     tls: Tls = field(default_factory=Tls)
 
@@ -663,6 +665,7 @@ TABLES: Mapping[str, type[Table]] = {
     "compression": Compression,
     "auth": Auth,
     "rakit": Rakit,
+    "jwt": Jwt,
     "tls": Tls,
 }
 """The tables of TOML, by name."""
@@ -733,6 +736,10 @@ def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
     yield (
         config.tls.is_on and config.host.startswith("unix:"),
         "tls on a Unix socket: whoever connects to it, a proxy for instance, must speak TLS too",
+    )
+    yield (
+        config.jwt.keys_url.startswith("http://"),
+        "jwt.keys_url without TLS: whoever is in between can be any user",
     )
     yield bool(private), f"presence.fields tells everybody {', '.join(sorted(private))}"
 

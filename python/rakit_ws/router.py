@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rakit_ws.hub.hub import Hub
     from rakit_ws.hub.presence import Presence
     from rakit_ws.permissions import Action, Permissions
+    from rakit_ws.tokens import Tokens
     from rakit_ws.wire import Inbound
 
 
@@ -38,6 +39,7 @@ class Router:
         channels: Channels,
         presence: Presence,
         commands: Commands,
+        tokens: Tokens,
         permissions: Permissions,
         *,
         rejects_plain_text: bool,
@@ -49,6 +51,7 @@ class Router:
         self._permissions = permissions
         # The event that needs nobody's leave: no event has an empty name.
         self._unguarded = "message" if permissions.are_open else ""
+        self._tokens = tokens
         self._rejects_plain_text = rejects_plain_text
         self._limits = hub.limits
 
@@ -161,8 +164,7 @@ class Router:
                 lambda: self._members(client, channel, request_id),
             )
         elif event == "auth":
-            self._commands.authenticate(client, wire.text(inbound.token, "token"))
-            self._hub.acknowledge(client, request_id, "operator", b"true")
+            return self._tokens.present(client, wire.text(inbound.token, "token"), request_id)
         else:
             wire.text(event, "event")
             raise NotUnderstoodError(ErrorCode.UNKNOWN_EVENT, "there is no such event")

@@ -30,6 +30,7 @@ from rakit_ws.process import descriptors_allowed, memory_allowed
 from rakit_ws.router import Router
 from rakit_ws.systemd import NOBODY, Systemd
 from rakit_ws.tasks import Tasks
+from rakit_ws.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -160,7 +161,7 @@ class Running:
 
         """
         return Chain(
-            sources_of(config, self._function),
+            sources_of(config, self._function, self._user_counts),
             config,
             may_use_cookies=lambda request: self._admission.may_use_cookies(request),
             counts=self._user_counts,
@@ -176,9 +177,13 @@ class Running:
             Channels(self.hub),
             self.presence,
             Commands(self.hub, self.presence, self._access, self._commands),
+            Tokens(self.hub, self._access, self._identify_token),
             Permissions(config, self._access, self._deciders, counts=self._channel_counts),
             rejects_plain_text=config.plain_text == "reject",
         )
+
+    def _identify_token(self, token: str) -> Awaitable[Identified | None] | None:
+        return self._users.identify_token(token)
 
     # --- life cycle ---------------------------------------------------------------------------
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from rakit_ws.auth.source import TokenSource
 from rakit_ws.errors import ConfigError, Refused, SourceDownError
 from rakit_ws.hub.events import FAULTS, reraise_if_cancelled
 from rakit_ws.log import log
@@ -30,6 +32,7 @@ COUNTERS = (
     "user_rechecks",
     "user_rechecks_failed",
     "sessions_ended",
+    "tokens_refused",
 )
 
 CROSS_SITE = Refused(403, "this origin may not use the session")
@@ -58,6 +61,9 @@ class Chain:
     ) -> None:
         self._sources = sources
         self._by_name = {source.name: source for source in sources}
+        self._token_source = next(
+            (source for source in sources if isinstance(source, TokenSource)), None
+        )
         self._clock = clock
         self._timeout_s = config.source_timeout(len(sources))
         self._required = config.auth.required
@@ -110,8 +116,8 @@ class Chain:
         return self._nobody(is_down=is_down)
 
     def _let_in(self, request: Request, source: Source, user: Any) -> Verdict:
-        by_cookie = source.reads_cookies and request.header("cookie") is not None
-        if by_cookie and not self._may_use_cookies(request):
+        is_browsers = source.reads_cookies and _has_browsers_credentials(request)
+        if is_browsers and not self._may_use_cookies(request):
             self._counts["cross_site_refusals"] += 1
             return CROSS_SITE
         self._counts["users_identified"] += 1
@@ -165,6 +171,33 @@ class Chain:
         self._report(source, error)
         return known.user
 
+    def identify_token(self, token: str) -> Awaitable[Identified | None] | None:
+        """
+        Return whom a token names that came behind the handshake; None: it is not valid.
+
+        Only None comes at once: no source takes tokens.
+
+        Raises:
+            SourceDownError: (when awaited) the source of tokens can't tell now.
+
+        """
+        source = self._token_source
+        return None if source is None else self._identify_token(source, token)
+
+    async def _identify_token(self, source: TokenSource, token: str) -> Identified | None:
+        try:
+            found = source.identify(token)
+            if is_awaitable(found):
+                found = await _within(self._timeout_s, found)
+        except FAULTS as error:
+            reraise_if_cancelled(error)
+            self._report(source, error)
+            raise SourceDownError("users can't be looked up now") from error
+        if found is None:
+            return None
+        self._counts["users_identified"] += 1
+        return Identified(found, source.name)
+
     def _nobody(self, *, is_down: bool) -> Verdict:
         if is_down and (self._refuses_on_failure or self._required):
             return DOWN
@@ -208,9 +241,13 @@ def new_counts() -> dict[str, int]:
     return dict.fromkeys(COUNTERS, 0)
 
 
-def sources_of(config: Config, function: Source | None) -> list[Source]:
+def sources_of(
+    config: Config, function: Source | None, counts: dict[str, int] | None = None
+) -> list[Source]:
     """
     Make the sources that the configuration names; the application's function is the last.
+
+    `counts` are those of the chain that they are for.
 
     Raises:
         ConfigError: a source that is named is not there, or can't be with these settings.
@@ -219,22 +256,47 @@ def sources_of(config: Config, function: Source | None) -> list[Source]:
     names = list(dict.fromkeys(config.auth.sources))
     if function is not None and function.name not in names:
         names.append(function.name)
-    return list(_made(names, config, function))
+    return list(_made(names, config, function, counts or new_counts()))
 
 
-def _made(names: Sequence[str], config: Config, function: Source | None) -> Iterator[Source]:
+def _made(
+    names: Sequence[str], config: Config, function: Source | None, counts: dict[str, int]
+) -> Iterator[Source]:
+    timeout_s = config.source_timeout(len(names))
     for name in names:
         if name == "rakit":
             # Here, as its libraries are extras, and take their time to load.
             from rakit_ws.rakit.source import RakitSource
 
-            yield RakitSource(config.rakit, timeout_s=config.source_timeout(len(names)))
+            yield RakitSource(config.rakit, timeout_s=timeout_s)
+        elif name == "jwt":
+            with _extra("jwt"):
+                from rakit_ws.auth.jwt import JwtSource
+
+            yield JwtSource(config.jwt, timeout_s=timeout_s, counts=counts)
         elif function is None:
             raise ConfigError(
                 'auth.sources: "function" is named, but no function is: @server.authenticate'
             )
         else:
             yield function
+
+
+@contextlib.contextmanager
+def _extra(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as fault:
+        raise ConfigError(
+            f'auth.sources: "{name}" needs the package {fault.name}: '
+            f"pip install 'rakit-ws[{name}]'"
+        ) from None
+
+
+def _has_browsers_credentials(request: Request) -> bool:
+    """Tell whether a request has what browsers send along by themselves, whatever page asks."""
+    scheme = (request.header("authorization") or "").partition(" ")[0].lower()
+    return request.header("cookie") is not None or scheme not in ("", "bearer")
 
 
 def is_awaitable(answer: object) -> TypeGuard[Awaitable[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -52,3 +52,11 @@ class Source(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections: it is asked no more."""
+
+
+@runtime_checkable
+class TokenSource(Source, Protocol):
+    """A source that knows users by tokens, which may also come behind the handshake."""
+
+    def identify(self, token: str) -> Awaitable[Any | None] | Any | None:
+        """Return whom a token names, at once or when awaited; None: it is not valid."""
