@@ -31,6 +31,7 @@ class Member:
     name: str = "Guest"
     user: object = None
     connected_at: int = 0
+    user_id: str | None = None
 
 
 @dataclass

@@ -89,10 +89,32 @@ class Presence(Table):
     )
     fields: tuple[str, ...] = option(
         "attributes of `client.user` that everybody may see; a guest has only a name",
-        names("column names, without id and connected_at, which always go", is_user_column),
+        names(
+            "column names, without id, connected_at and clients, which go by themselves",
+            is_user_column,
+        ),
         default=("name", "email"),
         zero="only `id` and `connected_at` go out",
         cost="their size, for each user listed",
+    )
+    group_by: Literal["client", "user"] = option(
+        "what has an entry: each `client`, or each `user` with a list of its `clients`",
+        choice("client", "user"),
+        default="client",
+        cost="with user the entry of one who comes or goes is made anew; its 32 newest clients are "
+        "listed",
+        precedent="the framework's manual shows one for each client",
+    )
+    grace: float = option(
+        "how long a user's client that has left is still shown, in case it is back at once: a page "
+        "that is loaded anew",
+        seconds(0, 3600),
+        default=0.0,
+        unit="seconds",
+        zero="whoever leaves has left",
+        cost="who has left is shown for this much longer; 2 kB for each of at most 10,000",
+        reached="it has left; so has a guest at once, who could not be told from another",
+        precedent="Ably holds back the leave of a connection that broke for 15 s",
     )
 
 

@@ -236,8 +236,8 @@ def is_path(text: str) -> bool:
 
 
 def is_user_column(text: str) -> bool:
-    """Whether presence can send a column `text` beside the two that it always sends."""
-    return text.isidentifier() and text not in {"id", "connected_at"}
+    """Whether presence can send a column `text` beside those that it sends by itself."""
+    return text.isidentifier() and text not in {"id", "connected_at", "clients"}
 
 
 # --- The options ----------------------------------------------------------------------------

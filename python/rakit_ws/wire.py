@@ -345,13 +345,15 @@ def server_private(payload: Raw | bytes) -> bytes:
     return b'{"type":"private","message":%b}' % payload
 
 
-def presence_entry(client_id: str, shown: Mapping[str, object], connected_at: int) -> bytes:
+def presence_entry(
+    shown_id: str, shown: Mapping[str, object], connected_at: int, **more: object
+) -> bytes:
     """Make one element of a presence's `users`; `shown` is what it tells of the user."""
-    return encode({"id": client_id, **shown, "connected_at": connected_at})
+    return encode({"id": shown_id, **shown, "connected_at": connected_at, **more})
 
 
 def presence(entries: Iterable[bytes], count: int) -> bytes:
-    """Make a presence of these entries; `count` is how many clients there are."""
+    """Make a presence of these entries; `count` is how many there are in all."""
     return b'{"type":"presence","users":[%b],"count":%d}' % (b",".join(entries), count)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rakit_ws.auth.chain import is_awaitable
 from rakit_ws.codes import CloseCode
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rakit_ws._core import Request
+    from rakit_ws.clock import Clock, Timer
     from rakit_ws.hub.client import Client
     from rakit_ws.tasks import Tasks
 
@@ -27,23 +28,6 @@ DOUBT_S = 1.0
 """So much later an end is looked at again before it is believed."""
 MIN_TICK_S = 0.05
 MAX_TICK_S = 1.0
-
-
-class Clock(Protocol):
-    """The part of an event loop that is needed; tests have one that stands still."""
-
-    def time(self) -> float:
-        """Return seconds."""
-
-    def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer:
-        """Call `callback` after `delay` seconds."""
-
-
-class Timer(Protocol):
-    """What can be called off."""
-
-    def cancel(self) -> None:
-        """Do not call."""
 
 
 class Rechecks:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rakit_ws import wire
-from rakit_ws.hub.client import GUEST
-from rakit_ws.log import log
+from rakit_ws.hub.absences import Absences
+from rakit_ws.hub.roster import roster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from rakit_ws.clock import Clock, Timer
     from rakit_ws.config import Presence as Settings
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.hub import Hub
@@ -20,23 +19,6 @@ if TYPE_CHECKING:
 # A full list may be sent to so many clients at once that sending alone would stall the loop.
 # It goes out in slices, each of what the budget allows for this time.
 SLICE_S = 0.05
-
-
-class Clock(Protocol):
-    """The part of an event loop that presence needs; tests have one that stands still."""
-
-    def time(self) -> float:
-        """Return seconds."""
-
-    def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer:
-        """Call `callback` after `delay` seconds."""
-
-
-class Timer(Protocol):
-    """What can be called off."""
-
-    def cancel(self) -> None:
-        """Do not call."""
 
 
 class Presence:
@@ -57,7 +39,8 @@ class Presence:
         self._settings = settings
         self._clock = clock
         self._is_stopped = False
-        self._entries: dict[str, bytes] = {}
+        self._roster = roster(settings.group_by, settings.fields)
+        self._absences = Absences(settings.grace, clock, self._gone)
         self._timer: Timer | None = None
         self._has_changed = False
         self._may_begin_at = 0.0
@@ -66,27 +49,35 @@ class Presence:
     def configure(self, settings: Settings) -> None:
         """Go on with other settings; where they show more or less of the users, everyone is told."""
         before, self._settings = self._settings, settings
-        if settings.fields != before.fields:
-            clients = self._hub.by_id.values()
-            self._entries = {client.id: self._entry_of(client) for client in clients}
-        if settings.enabled and settings != before and self._entries:
+        self._absences.configure(settings.grace)
+        if (settings.fields, settings.group_by) != (before.fields, before.group_by):
+            self._absences.clear()
+            self._roster = roster(settings.group_by, settings.fields)
+            for client in self._hub.by_id.values():
+                self._roster.join(client)
+        if settings.enabled and settings != before and len(self._roster):
             self.tell()
 
     def join(self, client: Client) -> None:
-        """Show a client that was accepted."""
-        self._entries[client.id] = self._entry_of(client)
+        """Show a client that was accepted; who was away takes its old place."""
+        self._roster.join(client)
+        came_back_from = self._absences.returned(client)
+        if came_back_from is not None:
+            self._roster.leave(came_back_from)
         self._changed()
 
     def update(self, client: Client) -> None:
         """Show a client, who is here, as who it is now."""
-        entry = self._entry_of(client)
-        if self._entries.get(client.id) != entry:
-            self._entries[client.id] = entry
+        if self._roster.update(client):
             self._changed()
 
     def leave(self, client: Client) -> None:
-        """Show a client no more."""
-        if self._entries.pop(client.id, None) is not None:
+        """Show a client no more, or, for some time, as if it were still here (`grace`)."""
+        if self._is_stopped or not self._absences.hold(client):
+            self._gone(client)
+
+    def _gone(self, client: Client) -> None:
+        if self._roster.leave(client):
             self._changed()
 
     def _changed(self) -> None:
@@ -107,12 +98,13 @@ class Presence:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._absences.clear()
         self._is_stopped = True
 
     def message(self) -> bytes:
         """Make the message as it would be sent now: the newest clients, oldest first."""
-        newest = list(islice(reversed(self._entries.values()), self._settings.max_users))
-        return wire.presence(reversed(newest), len(self._entries))
+        newest = self._roster.newest(self._settings.max_users)
+        return wire.presence(newest, len(self._roster))
 
     @property
     def max_users(self) -> int:
@@ -121,18 +113,7 @@ class Presence:
 
     def entries_of(self, clients: Iterable[Client]) -> list[bytes]:
         """Return what presence tells of these clients, who are here."""
-        return [self._entries[client.id] for client in clients]
-
-    def _entry_of(self, client: Client) -> bytes:
-        """Encode a client's entry; a user whom JSON can't hold is shown as a guest."""
-        fields = self._settings.fields
-        try:
-            shown = _shown(client, fields)
-            return wire.presence_entry(client.id, shown, client.connected_at)
-        except Exception as error:  # the application's: its users' attributes may do anything
-            log.limited(logging.ERROR, "user not shown", error=error, id=client.id)
-        guest = {field: GUEST if field == "name" else None for field in fields}
-        return wire.presence_entry(client.id, guest, client.connected_at)
+        return self._roster.of(clients)
 
     def _begin(self) -> None:
         self._timer = None
@@ -171,11 +152,3 @@ class Presence:
         """Tell for how long the budget pays for the message to so many clients."""
         budget = self._settings.max_bytes_per_second
         return recipients * len(self._payload) / budget if budget else 0.0
-
-
-def _shown(client: Client, fields: tuple[str, ...]) -> dict[str, object]:
-    """Return what presence tells of a client's user; a guest has only a name."""
-    shown = {field: getattr(client.user, field, None) for field in fields}
-    if "name" in shown:
-        shown["name"] = client.name
-    return shown
