@@ -914,3 +914,64 @@ def test_hook_is_returned_as_it_was(make_server):
         pass
 
     assert server.on("connect")(server.on("disconnect")(hook)) is hook
+
+
+# --- messages of a client that is disconnected
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["hook", "async hook"])
+async def test_nothing_of_a_disconnected_client_is_handled_any_more(
+    make_server, serve, connect, is_async
+):
+    server = make_server()
+    seen, gone = [], []
+
+    def look(client, opcode, payload):
+        seen.append(payload)
+        if payload == b"2":
+            client.disconnect(reason="enough")
+        return False
+
+    async def look_later(client, opcode, payload):
+        await asyncio.sleep(0)
+        return look(client, opcode, payload)
+
+    server.on("receive")(look_later if is_async else look)
+    server.on("disconnect")(lambda client: gone.append((client.id, list(seen))))
+    other = await connect(await serve(server))
+    client = await connect(server)
+    await client.send(b"".join(text(str(n)) for n in range(1, 80)))
+    # The first one as plain text; neither the one that it was closed for nor what came behind it.
+    assert (await other.receive())["message"] == "1"
+    await until(lambda: gone)
+    assert gone == [(client.id, [b"1", b"2"])]
+    await other.fence()
+    assert (await client.receive())["message"] == "1"
+    assert await client.receive_close() == (4000, "enough")
+
+
+async def test_what_waits_for_an_async_hook_is_dropped_when_the_client_is_disconnected(
+    make_server, serve, connect
+):
+    server = make_server()
+    may_go_on, seen, gone = asyncio.Event(), [], []
+
+    @server.on("receive")
+    async def receive(client, opcode, payload):
+        seen.append(payload)
+        await may_go_on.wait()
+        return False
+
+    server.on("disconnect")(gone.append)
+    other = await connect(await serve(server))
+    client = await connect(server)
+    await client.send(text("a") + text("b") + text("c"))
+    served = server.clients[client.id]
+    await until(lambda: served.mailbox is not None and len(served.mailbox) == 2)
+    assert server.disconnect(client.id)
+    assert gone == []
+    may_go_on.set()
+    assert await client.receive_close() == (4000, "disconnected by server")
+    await until(lambda: gone)
+    assert seen == [b"a"]
+    await other.fence()  # "a" was not routed either

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from rakit_ws.codes import CloseCode
+from rakit_ws.hub.client import NO_MORE
 from rakit_ws.log import log
 
 if TYPE_CHECKING:
@@ -55,16 +56,17 @@ class Inbox:
         """Handle a message now, or as soon as those before it are handled."""
         mailbox = client.mailbox
         if mailbox is not None:
-            mailbox.append((opcode, payload))
-            if len(mailbox) == MAX_WAITING:
-                self._hub.engine.pause_reading(client.handle)
+            if not client.is_leaving:
+                mailbox.append((opcode, payload))
+                if len(mailbox) == MAX_WAITING:
+                    self._hub.engine.pause_reading(client.handle)
             return
         # `_handle`, without its call (make bench-guard: route and hook).
         pending: Awaitable[None] | None
         try:
             if self._receivers:
                 taken = self._take(client, opcode, payload)
-                if taken is True:
+                if taken is True or client.is_leaving:
                     return
                 if taken is not False:
                     pending = self._route_unless_taken(taken, client, opcode, payload)
@@ -81,7 +83,7 @@ class Inbox:
 
     def say_goodbye(self, client: Client) -> None:
         """Tell the `disconnect` hooks, behind the client's last message."""
-        if client.mailbox is not None:
+        if client.mailbox is not None and client.mailbox is not NO_MORE:
             client.mailbox.append((_GOODBYE, b""))
             return
         pending = self._hooks.notify("disconnect", client)
@@ -92,7 +94,7 @@ class Inbox:
         try:
             if self._receivers:
                 taken = self._take(client, opcode, payload)
-                if taken is True:
+                if taken is True or client.is_leaving:
                     return None
                 if taken is not False:
                     return self._route_unless_taken(taken, client, opcode, payload)
@@ -104,7 +106,7 @@ class Inbox:
     async def _route_unless_taken(
         self, taken: Awaitable[bool], client: Client, opcode: int, payload: bytes
     ) -> None:
-        if not await taken:
+        if not await taken and not client.is_leaving:
             pending = self._route(client, opcode, payload)
             if pending is not None:
                 await pending
@@ -141,4 +143,4 @@ class Inbox:
 
     def _fail(self, client: Client, error: Exception) -> None:
         log.limited(logging.ERROR, "message failed", error=error, id=client.id)
-        self._hub.engine.close(client.handle, CloseCode.INTERNAL, "internal error")
+        client.disconnect(CloseCode.INTERNAL, "internal error")

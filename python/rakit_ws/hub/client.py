@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from rakit_ws import wire
@@ -13,8 +14,6 @@ from rakit_ws.log import log
 from rakit_ws.user import id_of
 
 if TYPE_CHECKING:
-    from collections import deque
-
     from rakit_ws._core import Request
     from rakit_ws.hub.hub import Hub
     from rakit_ws.limits import ErrorBudget
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 
 GUEST = "Guest"
 _NOTHING: Final[frozenset[str]] = frozenset()
+
+NO_MORE: Final[deque[tuple[int, bytes]]] = deque(maxlen=0)
+"""The mailbox of clients that were disconnected while no async hook of them ran: it stays empty."""
 
 
 class Client:
@@ -46,6 +48,7 @@ class Client:
         "has_token",
         "id",
         "identified",
+        "is_leaving",
         "is_operator",
         "mailbox",
         "may_command",
@@ -87,6 +90,8 @@ class Client:
     """The end of every message that it sends."""
     mailbox: deque[tuple[int, bytes]] | None
     """Messages that wait for an async hook to end; None: none runs."""
+    is_leaving: bool
+    """Whether the server has disconnected it: nothing that it has sent is handled any more."""
 
     def __init__(self, hub: Hub, handle: int, client_id: str, request: Request) -> None:
         self._hub = hub
@@ -108,6 +113,7 @@ class Client:
         self.error_budget = None
         self.grants = _NOTHING
         self.mailbox = None
+        self.is_leaving = False
 
     def __repr__(self) -> str:
         return f"<Client {self.id} {self.name}>"
@@ -207,11 +213,21 @@ class Client:
         """
         Start the closing handshake behind what is queued; return whether it was open.
 
+        Nothing is done any more of what it has sent: the message that a `receive` hook is
+        looking at goes no further, and those behind it reach no hook.
+
         Raises:
             UsageError: a code that must not be sent (RFC 6455 §7.4.1).
 
         """
-        return self._hub.engine.close(self.handle, code, reason)
+        closed = self._hub.engine.close(self.handle, code, reason)
+        if closed:
+            self.is_leaving = True
+            if self.mailbox is None:
+                self.mailbox = NO_MORE
+            else:
+                self.mailbox.clear()
+        return closed
 
 
 def _id_of(user: Any) -> str | None:

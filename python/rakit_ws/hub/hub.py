@@ -204,7 +204,7 @@ class Hub:
             client.error_budget = self.limits.take_error(client.error_budget)
             if client.error_budget.is_overdrawn:
                 self.meet_limit("max_errors", client)
-                self.engine.close(client.handle, CloseCode.POLICY, "too many errors")
+                client.disconnect(CloseCode.POLICY, "too many errors")
 
     def meet_limit(self, option: str, client: Client) -> None:
         """Count, and say in the log, that `client` wanted more than `option` allows."""
