@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from application import app
+from identities import authority
 from raw_client import RawClient, request
 
 DESCRIPTORS_APP = """
@@ -115,6 +116,36 @@ async def test_out_of_descriptors_a_newcomer_is_told_and_the_others_work_on(tmp_
         while not (await state_of(members[0]))["closed"]:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.01)
         await (await join(address)).fence()
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "too many open files" in output
+    assert "Traceback" not in output
+
+
+async def test_out_of_descriptors_nothing_in_plain_text_is_said_to_a_newcomer_of_tls(
+    tmp_path, dial
+):
+    identity = authority().issue(tmp_path)
+    settings = f"max_connections=1000, tls={identity.settings}"
+    source = DESCRIPTORS_APP.replace("SETTINGS", settings)
+    async with contextlib.AsyncExitStack() as stack:
+        process, address = stack.enter_context(app(tmp_path, source))
+
+        async def join():
+            member = await RawClient.open(address, tls=identity.context())
+            stack.push_async_callback(member.aclose)
+            await member.handshake()
+            await member.receive()
+            return member
+
+        members = [await join()]
+        while not (await state_of(members[0]))["refused_unread"]:
+            # The server ends TCP in the middle of the TLS handshake.
+            with contextlib.suppress(ConnectionError):
+                members.append(await join())
+        newcomer = await dial(address)
+        assert await newcomer.at_end()
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=20)
     assert process.returncode == 0

@@ -395,6 +395,47 @@ fn a_record_that_was_tampered_with_ends_the_connection() {
 }
 
 #[test]
+fn a_record_that_comes_byte_by_byte_is_silence() {
+    let settings = Settings { ping_interval: 1000, ping_timeout: 3000, ..Settings::default() };
+    let mut server = Server::new(settings);
+    let (mut client, handle) = server.opened();
+    let began = server.now;
+    client.tls.writer().write_all(&masked(Opcode::Text, &[b'x'; 1000])).unwrap();
+    let mut record = Vec::new();
+    client.tls.write_tls(&mut record).unwrap();
+    let mut drops = record.iter();
+    for now in (began..began + 3000).step_by(100).chain([began + 2999]) {
+        client.socket.write_all(&[*drops.next().unwrap()]).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        server.now = now;
+        server.poll();
+        server.shard.flush();
+        assert_eq!(server.seen, []);
+    }
+    server.now = began + 3000;
+    server.until("the end", |server| !server.seen.is_empty());
+    let reason = "no pong in time".to_owned();
+    assert_eq!(server.seen, [Seen::Closed(handle, 4008, Side::Server, reason)]);
+}
+
+#[test]
+fn what_has_come_of_a_record_counts_as_memory_until_it_is_whole() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, handle) = server.opened();
+    let before = server.shard.memory_held();
+    client.tls.writer().write_all(&masked(Opcode::Text, &[b'x'; 16_000])).unwrap();
+    let mut record = Vec::new();
+    client.tls.write_tls(&mut record).unwrap();
+    let (most, rest) = record.split_at(15_000);
+    client.socket.write_all(most).unwrap();
+    server.until("the beginning", |server| server.shard.memory_held() >= before + 15_000);
+    client.socket.write_all(rest).unwrap();
+    server.until("the message", |server| !server.seen.is_empty());
+    assert_eq!(server.seen, [Seen::Message(handle, vec![b'x'; 16_000])]);
+    assert!(server.shard.memory_held() < before + 100, "what encryption adds");
+}
+
+#[test]
 fn a_slow_reader_has_no_more_queued_than_its_limit_and_a_few_records() {
     let limit = 256 * 1024;
     let mut server = Server::new(Settings { max_send_buffer: limit, ..Settings::default() });

@@ -168,8 +168,9 @@ impl<B: MessageBuffer> Connection<B> {
             };
             let most = room.len();
             match self.transport.receive(room, turn.wire) {
-                Received::Nothing => return Fate::Lives,
-                Received::Part | Received::Hello => return self.note_part(turn),
+                // A part of a record is no sign of life: nothing can be read in it, and it may
+                // come for as long as the peer likes.
+                Received::Nothing | Received::Part | Received::Hello => return Fate::Lives,
                 Received::End => return self.lose(turn, emit),
                 Received::Failed => return self.fail_tls(turn, emit),
                 Received::Bytes(count) => {
@@ -193,8 +194,8 @@ impl<B: MessageBuffer> Connection<B> {
         let buffer = std::mem::take(&mut turn.buffer);
         let room = buffer.get_mut(kept..most).unwrap_or_default();
         let fate = match self.transport.receive(room, turn.wire) {
-            Received::Nothing => Fate::Lives,
-            Received::Part | Received::Hello => self.note_part(turn),
+            // As above.
+            Received::Nothing | Received::Part | Received::Hello => Fate::Lives,
             Received::End => self.lose(turn, emit),
             Received::Failed => self.fail_tls(turn, emit),
             Received::Bytes(count) => {
@@ -229,12 +230,6 @@ impl<B: MessageBuffer> Connection<B> {
             }
             Err(failure) => self.fail(failure, turn, emit),
         }
-    }
-
-    /// A part of a record of TLS has come: the peer is there, if with nothing to say yet.
-    fn note_part(&mut self, turn: &Turn<'_>) -> Fate {
-        self.last_received = turn.now;
-        Fate::Lives
     }
 
     fn note_received(&mut self, count: usize, turn: &mut Turn<'_>) {

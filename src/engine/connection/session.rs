@@ -18,6 +18,9 @@ const MAX_UNSENT_BYTES: usize = 32 * 1024;
 /// What an idle session holds, with what rustls keeps to receive into (benches/tls.py).
 const IDLE_BYTES: usize = 8 * 1024;
 
+/// The most that is kept of what came: a record that is decrypted, and the beginning of the next.
+const MAX_KEPT_BYTES: usize = 2 * (16 * 1024 + 256);
+
 /// Methods of HTTP by which a peer that forgot about TLS is known.
 const METHODS: [&[u8]; 9] = [
     b"GET ",
@@ -49,6 +52,9 @@ pub struct Session {
     is_answered: bool,
     /// Encrypted bytes that the socket did not take.
     unsent: usize,
+    /// Bytes that came and were not given: the beginning of a record, what is decrypted, and what
+    /// encryption adds to the last records.
+    kept: usize,
     /// Whether the last receive took no more than it could: the socket may have more.
     is_filled: bool,
     /// To be reported once what came before it is read.
@@ -68,6 +74,7 @@ impl Session {
             is_ended: false,
             is_answered: false,
             unsent: 0,
+            kept: 0,
             is_filled: false,
             fault: None,
         })
@@ -95,7 +102,7 @@ impl Session {
 
     /// Bytes that it holds of this process.
     pub fn held(&self) -> usize {
-        IDLE_BYTES + self.unsent
+        IDLE_BYTES + self.unsent + self.kept
     }
 
     /// Whether the socket may have more than was received of it last.
@@ -116,7 +123,9 @@ impl Session {
         wire: &mut [u8],
     ) -> Received {
         if self.has_plaintext {
-            return Received::Bytes(self.give(room));
+            let given = self.give(room);
+            self.kept = self.kept.saturating_sub(given);
+            return Received::Bytes(given);
         }
         if self.fault.is_some() {
             return Received::Failed;
@@ -140,6 +149,7 @@ impl Session {
     /// Take what came over the wire, and decrypt it into `room`.
     fn take(&mut self, mut wire: &[u8], room: &mut [u8]) -> Received {
         self.first.note(wire);
+        let came = wire.len();
         let mut given = 0;
         while !wire.is_empty() && self.fault.is_none() && !self.is_ended {
             if let Err(fault) = self.take_some(&mut wire) {
@@ -148,7 +158,10 @@ impl Session {
             given += self.give(room.get_mut(given..).unwrap_or_default());
         }
         self.shrink();
+        self.kept = (self.kept + came).min(MAX_KEPT_BYTES);
         if given > 0 {
+            // Of what came before, nothing is left.
+            self.kept = self.kept.saturating_sub(given).min(came);
             return Received::Bytes(given);
         }
         if self.fault.is_some() {
