@@ -12,6 +12,7 @@ from functools import cache
 from ipaddress import ip_address
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from rakit_ws.channel_options import ChannelRule, channel_rules
 from rakit_ws.errors import ConfigError
@@ -39,7 +40,7 @@ from rakit_ws.options import (
     seconds,
     string,
 )
-from rakit_ws.source_options import Jwt
+from rakit_ws.source_options import Http, Jwt
 from rakit_ws.user_options import Auth, Rakit
 
 if TYPE_CHECKING:
@@ -653,6 +654,7 @@ class Config(Table):
     auth: Auth = field(default_factory=Auth)
     rakit: Rakit = field(default_factory=Rakit)
     jwt: Jwt = field(default_factory=Jwt)
+    http: Http = field(default_factory=Http)
     compression: Compression = field(default_factory=Compression)
     tls: Tls = field(default_factory=Tls)
 
@@ -688,6 +690,7 @@ TABLES: Mapping[str, type[Table]] = {
     "auth": Auth,
     "rakit": Rakit,
     "jwt": Jwt,
+    "http": Http,
     "tls": Tls,
 }
 """The tables of TOML, by name."""
@@ -760,10 +763,19 @@ def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
         "tls on a Unix socket: whoever connects to it, a proxy for instance, must speak TLS too",
     )
     yield (
-        config.jwt.keys_url.startswith("http://"),
+        _is_open(config.jwt.keys_url),
         "jwt.keys_url without TLS: whoever is in between can be any user",
     )
+    yield (
+        _is_open(config.http.url),
+        "http.url without TLS: whoever is in between reads the cookies of users",
+    )
     yield bool(private), f"presence.fields tells everybody {', '.join(sorted(private))}"
+
+
+def _is_open(url: str) -> bool:
+    """Whether others may read what goes to a URL, and change what comes back."""
+    return url.startswith("http://") and not _is_loopback(urlsplit(url).hostname or "")
 
 
 def _is_loopback(host: str) -> bool:

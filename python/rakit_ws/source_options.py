@@ -6,7 +6,18 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from rakit_ws.options import Table, boolean, is_line, names, option, seconds, string
+from rakit_ws.options import (
+    Table,
+    boolean,
+    integer,
+    is_host_header,
+    is_line,
+    is_token,
+    names,
+    option,
+    seconds,
+    string,
+)
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 MIN_SECRET_CHARS = 32
@@ -129,6 +140,62 @@ class Jwt(Table):
         string("a claim's name", is_line),
         default="channels",
         zero="not allowed",
+    )
+
+
+def is_passed_on(text: str) -> bool:
+    """Whether `text` is a header that may be passed on to another server."""
+    own = ("host", "connection", "upgrade", "te", "trailer", "transfer-encoding", "content-length")
+    name = text.lower()
+    return is_token(text) and name not in own and not name.startswith(("sec-websocket-", "proxy-"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Http(Table):
+    """The table `[http]`: a URL of the application that says who a handshake is from."""
+
+    url: str = option(
+        "the URL that is asked: it gets the headers below, and answers with a user in JSON",
+        string(
+            "empty, or a URL that begins with https:// or http://",
+            lambda text: text == "" or is_url(text),
+        ),
+        default="",
+        zero="with the source `http` it must be set",
+        cost="a request for each handshake that has one of the headers; equal ones share it",
+    )
+    headers: tuple[str, ...] = option(
+        "the headers of a handshake that are passed on; without any of them it is a guest's",
+        names("names of headers that are not the connection's own", is_passed_on),
+        default=("cookie",),
+        zero="nobody is asked about",
+        cost="whoever answers at `url` learns them",
+    )
+    host: str = option(
+        "the Host header of the question, where that is not the host of `url`",
+        string("empty, or a name or address[:port]", lambda text: not text or is_host_header(text)),
+        default="",
+        zero="the host of `url`",
+    )
+    max_requests: int = option(
+        "most questions under way",
+        integer(1, 1000),
+        default=16,
+        unit="requests",
+        zero="not allowed",
+        cost="one descriptor, and one worker of the application, for each",
+        reached="further ones wait their turn within `auth.timeout`",
+        precedent="below PHP-FPM's usual pm.max_children (5 to 50), which pages need too",
+    )
+    cache: float = option(
+        "how long a user is kept for further handshakes with the same headers",
+        seconds(0, 3600),
+        default=5.0,
+        unit="seconds",
+        zero="the application is asked each time",
+        cost="who has logged out may connect this much longer; up to 10,000 users in memory",
+        reached="the application is asked again",
+        precedent="as `rakit.user_cache`",
     )
 
 

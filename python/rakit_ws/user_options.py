@@ -18,7 +18,7 @@ from rakit_ws.options import (
     string,
 )
 
-SOURCES = ("rakit", "jwt", "function")
+SOURCES = ("rakit", "jwt", "http", "function")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class Auth(Table):
 
     sources: tuple[str, ...] = option(
         "who is asked for the user of a handshake, in this order, until one knows: `rakit` (the "
-        "session cookie of a Rakit application), `jwt` (a signed token), `function` "
-        "(`@server.authenticate`)",
+        "session cookie of a Rakit application), `jwt` (a signed token), `http` (a URL "
+        "of the application), `function` (`@server.authenticate`)",
         names(f"sources: {', '.join(SOURCES)}", SOURCES.__contains__),
         default=(),
         zero="everybody is a guest, unless there is a function: it is asked last if not named",

@@ -274,6 +274,11 @@ def _made(
                 from rakit_ws.auth.jwt import JwtSource
 
             yield JwtSource(config.jwt, timeout_s=timeout_s, counts=counts)
+        elif name == "http":
+            with _extra("http"):
+                from rakit_ws.auth.http import HttpSource
+
+            yield HttpSource(config.http, timeout_s=timeout_s)
         elif function is None:
             raise ConfigError(
                 'auth.sources: "function" is named, but no function is: @server.authenticate'

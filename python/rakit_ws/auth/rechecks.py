@@ -170,7 +170,8 @@ class Rechecks:
             client.disconnect(CloseCode.SESSION_ENDED, "the session has ended")
             return
         if found is None:
-            self._doubted[client] = self._clock.time()
+            # The first doubt counts: a short interval must not put off the second look for ever.
+            self._doubted.setdefault(client, self._clock.time())
             return
         try:
             self._renew(client, known, found)
