@@ -43,6 +43,10 @@ class Commands:
             "private_message": self._private_message,
         }
 
+    def knows(self, name: str) -> bool:
+        """Tell whether the application has added a command of this name."""
+        return name in self._custom
+
     def carry_out(
         self, client: Client, inbound: Inbound, payload: bytes, request_id: bytes
     ) -> Awaitable[None] | None:

@@ -614,6 +614,16 @@ class Config(Table):
         default="broadcast",
     )
 
+    compat: Literal["", "php"] = option(
+        "speak as another server: `php` sends the bytes of the framework's own server "
+        "(docs/compat.md)",
+        choice("", "php"),
+        default="",
+        zero="the protocol as it is documented",
+        cost="with php routing a message costs three to ten times as much, and each who comes or goes "
+        "is told to everyone in a message of its own",
+        reloadable=False,
+    )
     logging_enabled: bool = option(
         "log; if false nothing below error, and errors to standard error",
         boolean(),
@@ -769,6 +779,10 @@ def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
     yield (
         _is_open(config.http.url),
         "http.url without TLS: whoever is in between reads the cookies of users",
+    )
+    yield (
+        config.compat == "php" and config.plain_text == "reject",
+        'plain_text is "reject", which means nothing with compat = "php": text is broadcast',
     )
     yield bool(private), f"presence.fields tells everybody {', '.join(sorted(private))}"
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rakit_ws.hub.client import Client
     from rakit_ws.hub.events import Hooks
     from rakit_ws.hub.hub import Hub
+    from rakit_ws.php_router import PhpRouter
     from rakit_ws.router import Router
 
 # Messages of one client that may wait for an async hook before its socket is read no more.
@@ -38,7 +39,7 @@ class Inbox:
         self,
         hub: Hub,
         hooks: Hooks,
-        router: Router,
+        router: Router | PhpRouter,
         run_later: Callable[[Awaitable[None]], object],
     ) -> None:
         self._hub = hub
@@ -48,7 +49,7 @@ class Inbox:
         self._take = hooks.take
         self._run_later = run_later
 
-    def route_with(self, router: Router) -> None:
+    def route_with(self, router: Router | PhpRouter) -> None:
         """Hand messages to another router from now on, those that wait in mailboxes too."""
         self._route = router.route
 

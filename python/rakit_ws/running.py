@@ -9,7 +9,7 @@ import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from rakit_ws import _core, permissions, wire
+from rakit_ws import _core, permissions, php_router, wire
 from rakit_ws._core import Engine
 from rakit_ws.access import Access, bearer_token
 from rakit_ws.admission import Admission, is_local
@@ -18,6 +18,7 @@ from rakit_ws.auth.rechecks import Rechecks
 from rakit_ws.certificate import read_identity, tell_of
 from rakit_ws.codes import CloseCode, ErrorCode
 from rakit_ws.commands import Commands
+from rakit_ws.dialect import dialect
 from rakit_ws.errors import Refused
 from rakit_ws.hub.channels import Channels
 from rakit_ws.hub.hub import Hub
@@ -26,6 +27,7 @@ from rakit_ws.inbox import Inbox
 from rakit_ws.limits import BY_CLOSE, Limits, log_limit
 from rakit_ws.log import log
 from rakit_ws.permissions import Permissions
+from rakit_ws.php_router import PhpRouter
 from rakit_ws.process import descriptors_allowed, memory_allowed
 from rakit_ws.router import Router
 from rakit_ws.systemd import NOBODY, Systemd
@@ -98,6 +100,7 @@ class Running:
         self._deciders = deciders
         self._user_counts = new_counts()
         self._channel_counts = permissions.new_counts()
+        self._compat_counts = php_router.new_counts()
         self._former_users: list[Chain] = []
         self._users = self.users_for(config)
         self._is_aborted = False
@@ -106,8 +109,8 @@ class Running:
         self.engine.use_tls(self._identity)
         self.engine.listen(config.host, config.port)
         self.tasks = Tasks(loop)
-        self.hub = Hub(self.engine, hooks, Limits(config), self.tasks.run)
-        self.presence = Presence(self.hub, config.presence, loop)
+        self.hub = Hub(self.engine, hooks, Limits(config), self.tasks.run, dialect(config.compat))
+        self.presence = Presence(self.hub, config.presence, loop, compat=config.compat)
         self.hub.on_user = self._on_user
         self._rechecks = Rechecks(
             config.auth.recheck_interval,
@@ -170,17 +173,19 @@ class Running:
     def _new_access(self) -> Access:
         return Access(self._config, is_loopback_only=_is_loopback(self.engine.addresses))
 
-    def _new_router(self) -> Router:
+    def _new_router(self) -> Router | PhpRouter:
         config = self._config
-        return Router(
+        parts = (
             self.hub,
             Channels(self.hub),
             self.presence,
             Commands(self.hub, self.presence, self._access, self._commands),
             Tokens(self.hub, self._access, self._identify_token),
             Permissions(config, self._access, self._deciders, counts=self._channel_counts),
-            rejects_plain_text=config.plain_text == "reject",
         )
+        if config.compat == "php":
+            return PhpRouter(*parts, self._access, counts=self._compat_counts)
+        return Router(*parts, rejects_plain_text=config.plain_text == "reject")
 
     def _identify_token(self, token: str) -> Awaitable[Identified | None] | None:
         return self._users.identify_token(token)
@@ -295,6 +300,7 @@ class Running:
             **self.hub.counters,
             **self._user_counts,
             **self._channel_counts,
+            **self._compat_counts,
         }
 
     def _everyone(self) -> list[Client]:
@@ -528,12 +534,15 @@ class Running:
         if refused is not None:
             self._refuse(client.handle, client.request, refused)
             return
-        first = wire.welcome(client.id, PRODUCT) if self._config.welcome else None
+        welcomes = self._config.welcome and self.hub.dialect.answers
+        first = wire.welcome(client.id, PRODUCT) if welcomes else None
         if not self.engine.accept(client.handle, subprotocol=client.subprotocol, first=first):
             return
         self.hub.add(client)
         if first is not None and self.hub.shows_sent:
             self.hub.show_sent((client,), first)
+        if notice := self.hub.dialect.arrival(client.id):
+            self.hub.broadcast(notice)
         self.presence.join(client)
         self._rechecks.add(client)
         if log.wants_info:
@@ -563,6 +572,8 @@ class Running:
             return
         client.close_code = code
         client.close_reason = reason
+        if notice := self.hub.dialect.departure(client.id):
+            self.hub.broadcast(notice)
         self.presence.leave(client)
         self._rechecks.remove(client)
         if side == "server" and (limit := BY_CLOSE.get((code, reason))):

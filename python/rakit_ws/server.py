@@ -452,7 +452,7 @@ class Server:
         not running.
         """
         hub = self._require_running().hub
-        return Delivered(hub.broadcast(wire.server_broadcast(wire.encode(message))))
+        return Delivered(hub.broadcast(hub.dialect.broadcast(message)))
 
     def publish(self, channel: str, data: object) -> Delivered:
         """
@@ -464,7 +464,7 @@ class Server:
         hub = self._require_running().hub
         if not wire.is_channel(channel):
             raise UsageError(f"no channel can be called {channel!r:.100}")
-        return Delivered(hub.publish(channel, wire.publication(channel, wire.encode(data), b"}")))
+        return Delivered(hub.publish(channel, hub.dialect.publication(channel, data)))
 
     def send(self, client: Client | str, message: object) -> Delivered:
         """
@@ -484,7 +484,7 @@ class Server:
         hold, or if the server is not running.
         """
         hub = self._require_running().hub
-        payload = wire.server_private(wire.encode(message))
+        payload = hub.dialect.private(message)
         return Delivered(hub.send_each(hub.handles_of(str(user_id)), payload))
 
     def clients_of(self, user_id: str | int) -> list[Client]:

@@ -59,7 +59,7 @@ class Client:
     )
 
     id: str
-    """16 characters of [A-Za-z0-9]: an address, not a secret."""
+    """16 characters of [A-Za-z0-9] (`compat = "php"`: 8): an address, not a secret."""
     connected_at: int
     """When it connected, in Unix seconds."""
     request: Request
@@ -179,7 +179,7 @@ class Client:
 
         NaN goes out as null. Raises UsageError for what JSON can't hold.
         """
-        return self._hub.send(self, wire.server_private(wire.encode(message)))
+        return self._hub.send(self, self._hub.dialect.private(message))
 
     def send_frame(self, opcode: int, payload: bytes) -> bool:
         """

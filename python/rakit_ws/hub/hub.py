@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rakit_ws import wire
 from rakit_ws.codes import CloseCode, ErrorCode, Opcode
+from rakit_ws.dialect import Json
 from rakit_ws.hub.client import Client
 from rakit_ws.hub.showing import Showing
 from rakit_ws.log import log
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from rakit_ws._core import Engine, Request
+    from rakit_ws.dialect import Dialect
     from rakit_ws.hub.events import Hooks
     from rakit_ws.limits import Limits
-
-ID_CHARS = 16
 
 # A handle that the engine never gives: whatever is done with it is done to nobody.
 NOBODY = 0
@@ -64,8 +64,10 @@ class Hub:
         hooks: Hooks,
         limits: Limits,
         run_later: Callable[[Awaitable[None]], object],
+        dialect: Dialect | None = None,
     ) -> None:
         self.engine = engine
+        self.dialect = dialect or Json()
         self.limits = limits
         self.by_handle: dict[int, Client] = {}
         self.by_id: dict[str, Client] = {}
@@ -151,7 +153,7 @@ class Hub:
 
     def _unused_id(self) -> str:
         while True:
-            client_id = _random_id()
+            client_id = _random_id(self.dialect.id_chars)
             if client_id not in self.by_id:
                 return client_id
 
@@ -197,9 +199,10 @@ class Hub:
         """
         if client.error_budget is not None and client.error_budget.is_overdrawn:
             return
-        self._errors_answered += 1
         log.debug("error answered", id=client.id, code=code, message=text)
-        self.send(client, wire.error(request_id, code, text))
+        if self.dialect.answers:
+            self._errors_answered += 1
+            self.send(client, wire.error(request_id, code, text))
         if code is not ErrorCode.INTERNAL:
             client.error_budget = self.limits.take_error(client.error_budget)
             if client.error_budget.is_overdrawn:
@@ -246,8 +249,8 @@ class Hub:
         return bool(self._hooks.send)
 
 
-def _random_id() -> str:
+def _random_id(size: int) -> str:
     characters = b""
-    while len(characters) < ID_CHARS:
-        characters += os.urandom(ID_CHARS + 4).translate(_TO_CHARACTER, _UNFAIR)
-    return characters[:ID_CHARS].decode()
+    while len(characters) < size:
+        characters += os.urandom(size + 4).translate(_TO_CHARACTER, _UNFAIR)
+    return characters[:size].decode()

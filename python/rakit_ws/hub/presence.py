@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rakit_ws import wire
 from rakit_ws.hub.absences import Absences
 from rakit_ws.hub.roster import roster
 
@@ -34,12 +33,13 @@ class Presence:
     ```
     """
 
-    def __init__(self, hub: Hub, settings: Settings, clock: Clock) -> None:
+    def __init__(self, hub: Hub, settings: Settings, clock: Clock, *, compat: str = "") -> None:
         self._hub = hub
         self._settings = settings
         self._clock = clock
         self._is_stopped = False
-        self._roster = roster(settings.group_by, settings.fields)
+        self._compat = compat
+        self._roster = roster(settings, compat)
         self._absences = Absences(settings.grace, clock, self._gone)
         self._timer: Timer | None = None
         self._has_changed = False
@@ -52,7 +52,7 @@ class Presence:
         self._absences.configure(settings.grace)
         if (settings.fields, settings.group_by) != (before.fields, before.group_by):
             self._absences.clear()
-            self._roster = roster(settings.group_by, settings.fields)
+            self._roster = roster(settings, self._compat)
             for client in self._hub.by_id.values():
                 self._roster.join(client)
         if settings.enabled and settings != before and len(self._roster):
@@ -103,8 +103,7 @@ class Presence:
 
     def message(self) -> bytes:
         """Make the message as it would be sent now: the newest clients, oldest first."""
-        newest = self._roster.newest(self._settings.max_users)
-        return wire.presence(newest, len(self._roster))
+        return self._roster.message(self._settings.max_users)
 
     @property
     def max_users(self) -> int:

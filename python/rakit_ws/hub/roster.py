@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from rakit_ws import wire
+from rakit_ws import phpjson, wire
 from rakit_ws.hub.client import GUEST
 from rakit_ws.log import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rakit_ws.config import Presence as Settings
     from rakit_ws.hub.client import Client
 
 MAX_CLIENTS_SHOWN: Final = 32
@@ -31,8 +33,8 @@ class Roster(Protocol):
     def update(self, client: Client) -> bool:
         """Show a client as who it is now; tell whether that makes a difference."""
 
-    def newest(self, most: int) -> list[bytes]:
-        """Return the newest entries, at most so many, oldest first."""
+    def message(self, most: int) -> bytes:
+        """Make a presence of the newest entries, at most so many, oldest first."""
 
     def of(self, clients: Iterable[Client]) -> list[bytes]:
         """Return the entries that these clients, who are shown, would be by themselves."""
@@ -40,9 +42,11 @@ class Roster(Protocol):
     def __len__(self) -> int: ...
 
 
-def roster(group_by: str, fields: tuple[str, ...]) -> Roster:
-    """Make an empty one, by `client` or by `user`."""
-    return ByUser(fields) if group_by == "user" else ByClient(fields)
+def roster(settings: Settings, compat: str) -> Roster:
+    """Make an empty one, as the settings and the option `compat` say."""
+    if compat == "php":
+        return ForPhp(("name",))
+    return ByUser(settings.fields) if settings.group_by == "user" else ByClient(settings.fields)
 
 
 class ByClient:
@@ -68,8 +72,11 @@ class ByClient:
         self._entries[client.id] = entry = self._entry_of(client)
         return entry != before
 
-    def newest(self, most: int) -> list[bytes]:
-        """Return the newest entries (see Roster)."""
+    def message(self, most: int) -> bytes:
+        """Make a presence (see Roster)."""
+        return wire.presence(self._newest(most), len(self._entries))
+
+    def _newest(self, most: int) -> list[bytes]:
         return list(islice(reversed(self._entries.values()), most))[::-1]
 
     def of(self, clients: Iterable[Client]) -> list[bytes]:
@@ -81,6 +88,23 @@ class ByClient:
 
     def _entry_of(self, client: Client) -> bytes:
         return _entry(client.id, client, self._fields, client.connected_at)
+
+
+class ForPhp(ByClient):
+    """The entries of the PHP server: by id in an object, each with the time of sending."""
+
+    def message(self, most: int) -> bytes:
+        """Make a presence (see Roster)."""
+        end = b"%d}" % time.time()
+        users = b",".join(entry + end for entry in self._newest(most))
+        # Without a key PHP's array is a list.
+        return b'{"type":"presence","users":%b}' % (b"{%b}" % users if users else b"[]")
+
+    def _entry_of(self, client: Client) -> bytes:
+        """Make an entry up to its time."""
+        shown_id = client.id.encode()
+        name = phpjson.encode_text(_name_of(client))
+        return b'"%b":{"id":"%b","name":%b,"connected_at":' % (shown_id, shown_id, name)
 
 
 class _Group:
@@ -142,9 +166,10 @@ class ByUser:
         before, group.entry = group.entry, self._entry_of(group, group.clients)
         return group.entry != before
 
-    def newest(self, most: int) -> list[bytes]:
-        """Return the newest entries (see Roster)."""
-        return [self._kept(group) for group in islice(reversed(self._groups.values()), most)][::-1]
+    def message(self, most: int) -> bytes:
+        """Make a presence (see Roster)."""
+        newest = [self._kept(group) for group in islice(reversed(self._groups.values()), most)]
+        return wire.presence(newest[::-1], len(self._groups))
 
     def of(self, clients: Iterable[Client]) -> list[bytes]:
         """Return the entries of these clients (see Roster)."""
@@ -183,6 +208,14 @@ def _entry(
         log.limited(logging.ERROR, "user not shown", error=error, id=client.id)
     guest = {field: GUEST if field == "name" else None for field in fields}
     return wire.presence_entry(shown_id, guest, since, **more)
+
+
+def _name_of(client: Client) -> str:
+    try:
+        return client.name
+    except Exception as error:  # as above
+        log.limited(logging.ERROR, "user not shown", error=error, id=client.id)
+        return GUEST
 
 
 def _shown(client: Client, fields: tuple[str, ...]) -> dict[str, Any]:
