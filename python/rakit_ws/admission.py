@@ -75,6 +75,9 @@ class Admission:
             origin for text in config.allowed_origins if (origin := Origin.parse(text))
         ]
         self._allows_null = "null" in config.allowed_origins
+        self._cookie_origins = [
+            origin for text in config.auth.cookie_origins if (origin := Origin.parse(text))
+        ]
 
     def check(self, request: Request) -> str | None:
         """
@@ -101,7 +104,8 @@ class Admission:
         Tell whether the page that sends a request may act for the user of its cookies.
 
         Browsers send cookies along whatever page opens the WebSocket. So it must be a page of
-        the host that is asked, or of `allowed_origins`; programs send no Origin.
+        the host that is asked, or of `allowed_origins` or `auth.cookie_origins`; programs send no
+        Origin.
         """
         text = request.header("origin")
         if text is None:
@@ -113,7 +117,11 @@ class Admission:
         if self._is_allowed(text):
             return True
         origin = None if "*" in text else Origin.parse(text)
-        return origin is not None and origin == Origin.parse(f"{origin.scheme}://{host}")
+        if origin is None:
+            return False
+        if any(known.covers(origin) for known in self._cookie_origins):
+            return True
+        return origin == Origin.parse(f"{origin.scheme}://{host}")
 
     def _check_origin(self, origin: str | None) -> None:
         if origin is None:

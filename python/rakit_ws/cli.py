@@ -96,6 +96,16 @@ KeyFlag = Annotated[
     ),
 ]
 
+RakitFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--rakit",
+        metavar="PATH",
+        show_default=False,
+        help="Folder of a Rakit application, whose configuration and users are taken.",
+    ),
+]
+
 commands = typer.Typer(
     help="The WebSocket server of the Rakit framework.",
     add_completion=False,
@@ -140,6 +150,7 @@ def run(
     compression: CompressionFlag = None,
     tls_certificate: CertificateFlag = None,
     tls_key: KeyFlag = None,
+    rakit: RakitFlag = None,
 ) -> int:
     """Run the server until SIGINT or SIGTERM."""
     from rakit_ws.server import Server  # here, so that `check` and `version` stay light
@@ -152,6 +163,7 @@ def run(
         compression=compression,
         certificate=tls_certificate,
         key=tls_key,
+        rakit=rakit,
     )
 
     def source() -> Config:
@@ -188,8 +200,13 @@ def check(
     compression: CompressionFlag = None,
     tls_certificate: CertificateFlag = None,
     tls_key: KeyFlag = None,
-) -> None:
-    """Validate the configuration; print what is in force, and who set it."""
+    rakit: RakitFlag = None,
+) -> int:
+    """
+    Validate the configuration; print what is in force, and who set it.
+
+    With --rakit also try the application's sessions and its database.
+    """
     settings = _app(app).settings if app else {}
     flags = _flags(
         host,
@@ -198,6 +215,7 @@ def check(
         compression=compression,
         certificate=tls_certificate,
         key=tls_key,
+        rakit=rakit,
     )
     effective = _effective(settings, config, flags)
     _check_tls(effective.config)
@@ -207,6 +225,28 @@ def check(
         print("\n".join(_toml_lines(effective)))
     for warning in effective.config.warnings():
         print(f"warning: {warning}", file=sys.stderr)
+    return 0 if rakit is None else _try_application(effective)
+
+
+def _try_application(effective: Effective) -> int:
+    """Look a session and a user up as `run` would; say how that went, and return the exit code."""
+    import asyncio
+
+    from rakit_ws.rakit.trial import try_out  # only this needs it
+
+    application = effective.application
+    if application is not None:
+        environment = application.environment or "none"
+        print(f"\n# {effective.config.rakit.path}: read by {application.means}")
+        print(f"# environment: {environment} ({application.reason})")
+    if "rakit" not in effective.config.auth.sources:
+        print("# auth.sources does not name rakit: nothing is tried")
+        return 0
+    outcomes = asyncio.run(try_out(effective.config))
+    for outcome in outcomes:
+        stream = sys.stdout if outcome.is_good else sys.stderr
+        print(f"# {outcome.what}: {outcome.said}", file=stream)
+    return 0 if all(outcome.is_good for outcome in outcomes) else 1
 
 
 def _check_tls(config: Config) -> None:
@@ -236,6 +276,7 @@ def _flags(
     compression: bool | None,
     certificate: str | None,
     key: str | None,
+    rakit: str | None,
 ) -> dict[str, str | None]:
     """Give the flags as texts by the key that each sets; None where it was not given."""
     enabled = None if compression is None else literal(compression)
@@ -246,6 +287,7 @@ def _flags(
         "compression.enabled": enabled,
         "tls.certificate": certificate,
         "tls.key": key,
+        "rakit.path": rakit,
     }
 
 

@@ -1,8 +1,8 @@
 """
 Where values come from: the layers of the configuration, each over the one before.
 
-Defaults, the app's own settings (`Server(...)`), a TOML file, `RAKIT_WS_…` environment
-variables, command line flags.
+Defaults, the configuration of the Rakit application in `rakit.path`, the app's own settings
+(`Server(...)`), a TOML file, `RAKIT_WS_…` environment variables, command line flags.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any
 
 import msgspec.toml
 
+from rakit_ws.application.application import Application, application_in, is_application
+from rakit_ws.application.settings import findings
+from rakit_ws.application.values import Unknown
 from rakit_ws.config import TABLES, Config, options, value_of
 from rakit_ws.errors import ConfigError
 from rakit_ws.options import VARIABLE_PREFIX, Option, literal
@@ -31,6 +34,8 @@ class Effective:
 
     config: Config
     sources: Mapping[str, str]
+    application: Application | None = None
+    """The Rakit application that was read, if there was one."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,15 @@ def resolve(
     """
     Lay later layers over earlier ones; return the configuration, and who set what.
 
-    `base` has keys as in TOML, tables as mappings. `file` must exist (see `default_file()`).
+    Where `rakit.path` is the folder of an application, its configuration is the lowest of them
+    (`application/`); that may run PHP. `base` has keys as in TOML, tables as mappings. `file` must exist (see `default_file()`).
     Of `environ` all that begins with RAKIT_WS_ counts. `flags` are texts by key; None is a
     flag that was not given.
 
     Raises:
         ConfigError: an unknown key or a wrong value in any layer, even where a later layer
-            would win; the file can't be read or is not TOML.
+            would win; the file can't be read or is not TOML; the application has a setting
+            that can't be told, or is none that can be.
 
     """
     values = {declared.key: declared.default for declared in options()}
@@ -81,7 +88,30 @@ def resolve(
         for setting in layer:
             values[setting.key] = setting.value
             sources[setting.key] = setting.source
-    return Effective(built(values), sources)
+    application = _application(values, is_demanded=flags.get("rakit.path") is not None)
+    if application is not None:
+        known = {key: values[key] for key in sources}
+        for setting in _from_application(application, known):
+            values[setting.key] = setting.value
+            sources[setting.key] = setting.source
+    return Effective(built(values), sources, application)
+
+
+def _application(values: Mapping[str, object], *, is_demanded: bool) -> Application | None:
+    folder = str(values["rakit.path"])
+    if not folder or not (is_demanded or is_application(Path(folder))):
+        return None
+    environment, php = str(values["rakit.environment"]), str(values["rakit.php"])
+    return application_in(folder, environment=environment, php=php)
+
+
+def _from_application(application: Application, known: Mapping[str, object]) -> Iterator[_Setting]:
+    for key, value, where in findings(application, known):
+        if key in known:
+            continue
+        if isinstance(value, Unknown):
+            raise ConfigError(f"{value}; set {key} here")
+        yield _Setting(key, _known(key, where).checked(value, where), where)
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
@@ -125,7 +155,9 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[_Setting]:
 def _from_flags(flags: Mapping[str, str | None]) -> Iterator[_Setting]:
     for key, text in flags.items():
         if text is not None:
-            source = "--" + key.removesuffix(".enabled").replace("_", "-").replace(".", "-")
+            source = "--" + key.removesuffix(".enabled").removesuffix(".path").replace(
+                "_", "-"
+            ).replace(".", "-")
             yield _Setting(key, _known(key, source).parsed(text, source), source)
 
 

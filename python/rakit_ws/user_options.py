@@ -12,6 +12,7 @@ from rakit_ws.options import (
     choice,
     integer,
     is_line,
+    is_origin,
     names,
     option,
     seconds,
@@ -46,6 +47,18 @@ class Auth(Table):
         default="refuse",
         precedent="a user who is shown as a guest without a word is worse than one who tries again",
     )
+    cookie_origins: tuple[str, ...] = option(
+        "origins whose pages may act for the user of a cookie, beside the host that is asked and "
+        "`allowed_origins`",
+        names(
+            'origins: scheme://host[:port] without a path, "*." only in front of the host',
+            is_origin,
+        ),
+        default=(),
+        zero="no others",
+        cost="these pages may do what the user may",
+        precedent="that of `application.url`, where the application is read",
+    )
     timeout: float = option(
         "time for each source to answer",
         seconds(0.01),
@@ -77,10 +90,32 @@ class Rakit(Table):
     """The table `[rakit]`: where the Rakit application keeps its key, sessions and users."""
 
     path: str = option(
-        "the folder of the application, for the defaults of `key_file` and `session_path`",
+        "the folder of the application: what its `key.php` and `application/config` say holds where "
+        "nothing else is set here, and users come from `rakit`",
         string("empty, or the path of a folder", lambda text: text == "" or is_line(text)),
         default="",
         zero="what is needed must be set one by one",
+        cost="a start and a reload run PHP, about 0.1 s",
+    )
+    environment: str = option(
+        "the environment of the application, as the folder of `application/config` whose files "
+        "override the others",
+        string(
+            "empty, or the name of a folder",
+            lambda text: re.fullmatch(r"[A-Za-z0-9_-]*", text) is not None,
+        ),
+        default="",
+        zero="what RAKIT_ENV says, or what paths.php has for `application.url` or this machine, or "
+        "`local`, where that has files and the application no URL",
+    )
+    php: str = option(
+        "the program that evaluates the application's configuration: files that return arrays, and "
+        "nothing else of it",
+        string("empty, or the name or path of a program", lambda text: text == "" or is_line(text)),
+        default="php",
+        zero="what is written out in the files is read without PHP; so it is where there is none",
+        cost="the files are run as the server's user",
+        reached="after 5 s the configuration is refused",
     )
     key: str = option(
         "the application's key, as the text that `key.php` returns; never printed nor logged",

@@ -25,7 +25,7 @@ from rakit_ws.rakit.stores.store import Sessions
 from rakit_ws.rakit.users import Users
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from rakit_ws._core import Request
     from rakit_ws.rakit.database import Database
@@ -123,6 +123,32 @@ class RakitSource:
         inner = None if outer is None else self._crypter.decrypt(outer)
         decrypted = None if inner is None else self._crypter.decrypt(inner)
         return None if decrypted is None else login_in_remember_cookie(decrypted)
+
+    @property
+    def session_path(self) -> Path | None:
+        """The folder of sessions, where they are files."""
+        is_file = self._settings.session_driver == "file"
+        return _session_path(self._settings) if is_file else None
+
+    async def look_up_session(self, session_id: str) -> Record | None:
+        """
+        Return a session of the store; None if there is none, or the driver has no store.
+
+        Raises:
+            SourceDownError: the store can't be asked.
+
+        """
+        return None if self._sessions is None else await self._sessions.find(session_id)
+
+    async def look_up_columns(self) -> Sequence[str]:
+        """
+        Return the names of the columns that users have.
+
+        Raises:
+            SourceDownError: the database can't be asked, or has no such table.
+
+        """
+        return await self._users.columns()
 
     async def aclose(self) -> None:
         """Let go of connections."""

@@ -79,6 +79,17 @@ class Users:
             {name: value for name, value in columns.items() if name not in _NEVER_KEPT},
         )
 
+    async def columns(self) -> Sequence[str]:
+        """
+        Return the names of the table's columns, whether or not it has rows.
+
+        Raises:
+            SourceDownError: the database can't be asked, or has no such table.
+
+        """
+        names, _ = await self._database.rows(self._statement, (0,))
+        return names[:-1]
+
     async def aclose(self) -> None:
         """Let go of what is under way; the database is not closed."""
         await self._batch.aclose()

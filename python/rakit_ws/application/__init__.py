@@ -1,0 +1,1 @@
+"""The configuration of a Rakit application, read from its own files."""

@@ -1,0 +1,10 @@
+<?php
+
+defined('DS') or exit('No direct access.');
+
+return [
+    'driver' => 'magic',
+    'identifier' => 'email',
+    'table' => 'users',
+    'model' => 'User',
+];

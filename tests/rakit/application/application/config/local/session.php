@@ -1,0 +1,7 @@
+<?php
+
+defined('DS') or exit('No direct access.');
+
+return [
+    'cookie' => 'local_session',
+];

@@ -1,0 +1,7 @@
+<?php
+
+defined('DS') or exit('No direct access.');
+
+return [
+    'lifetime' => 120,
+];
