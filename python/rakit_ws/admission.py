@@ -121,7 +121,9 @@ class Admission:
             return False
         if any(known.covers(origin) for known in self._cookie_origins):
             return True
-        return origin == Origin.parse(f"{origin.scheme}://{host}")
+        # Other schemes are those of programs that call their pages as they like.
+        is_web = origin.scheme in ("http", "https")
+        return is_web and origin == Origin.parse(f"{origin.scheme}://{host}")
 
     def _check_origin(self, origin: str | None) -> None:
         if origin is None:
