@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
+import sqlite3
 import time
 
 import pytest
 
 from conftest import until
-from rakit_ws import Refused, SourceDownError, User
+from rakit_ws import Refused, Server, SourceDownError, User
 from rakit_ws.auth.chain import new_counts
 from rakit_ws.auth.rechecks import MAX_A_TICK, MAX_TICK_S, MAX_UNDER_WAY, Rechecks
+from rakit_ws.rakit.stores.database import DatabaseStore
 from rakit_ws.tasks import Tasks
 from rakit_ws.user import Identified
 from raw_client import close, within
 from still_clock import Clock
 from test_rakit import (  # noqa: F401 - fixtures
     GUARD,
+    KEY,
     application,
     cookie,
     record,
@@ -458,6 +462,40 @@ async def test_store_that_is_gone_logs_nobody_out(sessions, logged_in):  # noqa:
     checks = server.counters["user_rechecks"]
     await until(lambda: server.counters["user_rechecks"] >= checks + 3)
     await client.fence()
+
+
+async def test_checks_that_are_due_together_are_one_look_up(tmp_path, monkeypatch, serve, connect):
+    database = tmp_path / "application.sqlite"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, email TEXT)")
+        connection.execute("INSERT INTO users VALUES (1, 'Ani', NULL)")
+        connection.execute("CREATE TABLE sessions (id TEXT, last_activity INTEGER, data BLOB)")
+        login = b'a:1:{s:31:"system_auth_drivers_magic_login";i:1;}'
+        rows = [(f"{number:040}", int(time.time()), login) for number in range(40)]
+        connection.executemany("INSERT INTO sessions VALUES (?, ?, ?)", rows)
+    loads = []
+    load = DatabaseStore.load
+
+    async def counted(self, session_ids):
+        loads.append(len(session_ids))
+        return await load(self, session_ids)
+
+    monkeypatch.setattr(DatabaseStore, "load", counted)
+    settings = {
+        "key": KEY,
+        "session_driver": "database",
+        "database_url": f"sqlite:///{database}",
+    }
+    auth = {"sources": ["rakit"], "recheck_interval": 0}
+    server = await serve(Server(port=0, presence={"enabled": False}, auth=auth, rakit=settings))
+    for number in range(40):
+        await connect(server, headers=[("Cookie", cookie(f"{number:040}"))])
+    loads.clear()
+    server._running._rechecks.configure(0.2)  # forty in four ticks
+    await until(lambda: server.counters["user_rechecks"] >= 40)
+    await until(lambda: sum(loads) >= 40)
+    assert len(loads) <= 20
+    assert server.counters["sessions_ended"] == 0
 
 
 # --- By code

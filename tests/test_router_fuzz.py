@@ -18,7 +18,9 @@ from raw_client import TEXT, frame
 TYPES = {"message", "private", "channel", "broadcast", "presence", "ack", "error", "pong"}
 
 channels = st.sampled_from(["room", "n" * 255, "n" * 256, "\x00", ""])
-events = st.sampled_from(["subscribe", "unsubscribe", "message", "auth", "presence", "Message"])
+events = st.sampled_from(
+    ["subscribe", "unsubscribe", "message", "members", "auth", "presence", "Message"]
+)
 commands = st.sampled_from(
     ["broadcast", "presence", "private_message", "broadcast_to_channel", "disconnect", "shutdown"]
 )
@@ -37,23 +39,32 @@ def mostly(right):
     return st.one_of(right, right, right, scalars)
 
 
+receivers = st.one_of(
+    mostly(channels), st.dictionaries(st.sampled_from(["user", "x"]), scalars, max_size=2)
+)
 # An object is what its first key says; the others belong to it, or are ignored.
 objects = st.one_of(
     st.fixed_dictionaries(
         {"event": mostly(events)},
-        optional={"channel": mostly(channels), "data": values, "token": scalars, "id": ids},
+        optional={
+            "channel": mostly(channels),
+            "data": values,
+            "token": scalars,
+            "grant": mostly(st.text("0123456789abcdef", max_size=64)),
+            "id": ids,
+        },
     ),
     st.fixed_dictionaries(
         {"command": mostly(commands)},
         optional={
             "channel": mostly(channels),
             "message": values,
-            "to": scalars,
+            "to": receivers,
             "client_id": scalars,
             "id": ids,
         },
     ),
-    st.fixed_dictionaries({"message": values}, optional={"to": mostly(channels), "id": ids}),
+    st.fixed_dictionaries({"message": values}, optional={"to": receivers, "id": ids}),
     st.dictionaries(st.sampled_from(["id", "ping", "to", "x"]), values, max_size=3),
     values,
 )
@@ -91,6 +102,47 @@ async def test_any_text_is_answered_with_objects_of_the_protocol(serve, connect,
     # It would prove nothing if all of them had been refused for the same reason.
     codes = {message["code"] for message in received if message["type"] == "error"}
     assert len(codes) >= 4, codes
+
+
+guarded = st.fixed_dictionaries(
+    {
+        "event": st.sampled_from(["subscribe", "message", "members"]),
+        "channel": st.sampled_from(["room", "news"]),
+    },
+    optional={
+        "data": values,
+        "grant": mostly(st.text("0123456789abcdef", max_size=64)),
+        "id": ids,
+    },
+).map(lambda members: json.dumps(members).encode())
+GUARDED = {
+    "channels": [{"pattern": "r*", "subscribe": "grant"}, {"pattern": "n*", "publish": "users"}],
+    "channel_secret": "a-secret-of-the-application",
+}
+
+
+async def test_guarded_channels_answer_any_text_with_objects_of_the_protocol(serve, connect):
+    server = await serve(max_errors=0, **GUARDED)
+    received = await exchange(server, connect, examples(texts() | guarded, count=300))
+    assert {message["type"] for message in received} <= TYPES
+    assert server.counters["channel_refusals"] > 0
+    assert "room" not in server.channels
+
+
+async def test_any_text_is_something_to_the_php_servers_rules(serve, dial):
+    server = await serve(compat="php", **GUARDED)
+    client = await dial(server)
+    await client.handshake()
+    client_id = (await client.receive_text()).split()[1].removeprefix("#")
+    said = []
+    for number, payload in enumerate(examples(texts() | deep | guarded, count=300)):
+        fence = f'{{"client_id":"{client_id}","message":"fence {number}"}}'
+        await client.send(frame(TEXT, payload), {"to": client_id, "message": f"fence {number}"})
+        while (text := await client.receive_text()) != fence:
+            said.append(text)
+    assert len(said) > 50
+    assert server.counters["messages_ignored"] > 50
+    assert "room" not in server.channels
 
 
 async def exchange(server, connect, payloads):

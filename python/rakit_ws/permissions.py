@@ -66,7 +66,7 @@ class Permissions:
         self._rule_for = lru_cache(maxsize=_CACHED_CHANNELS)(self._first_rule)
 
     def check(
-        self, client: Client, action: Action, channel: str, grant: str | UnsetType | None
+        self, client: Client, action: Action, channel: str, grant: str | UnsetType
     ) -> Awaitable[None] | None:
         """
         See whether a client may; `grant` is what it shows for it.
@@ -74,12 +74,9 @@ class Permissions:
         Returns what is still to be awaited: an async function. Both raise.
 
         Raises:
-            NotUnderstoodError: forbidden, or internal where a function failed; bad_request for a
-                grant that is no string.
+            NotUnderstoodError: forbidden, or internal where a function failed.
 
         """
-        if grant is None:
-            raise wire.bad_request("grant must be a string")
         if not isinstance(grant, UnsetType):
             self._take(client, channel, grant)
         for index, decider in enumerate(self._deciders):

@@ -14,7 +14,7 @@ from rakit_ws.wire import NotUnderstoodError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from msgspec import Raw, UnsetType
+    from msgspec import Raw
 
     from rakit_ws.commands import Commands
     from rakit_ws.hub.channels import Channels
@@ -113,7 +113,7 @@ class Router:
         elif inbound.command is not UNSET:
             return self._commands.carry_out(client, inbound, payload, request_id)
         elif inbound.event is not UNSET:
-            return self._event(client, inbound, request_id)
+            return self._event(client, inbound, payload, request_id)
         elif inbound.to is not UNSET:
             self._private(client, inbound, request_id)
         elif inbound.message:
@@ -122,7 +122,9 @@ class Router:
             self._plain_text(client, payload, request_id)
         return None
 
-    def _event(self, client: Client, inbound: Inbound, request_id: bytes) -> Awaitable[None] | None:
+    def _event(
+        self, client: Client, inbound: Inbound, payload: bytes, request_id: bytes
+    ) -> Awaitable[None] | None:
         event = inbound.event
         if event == "message":
             channel = wire.text(inbound.channel, "channel")
@@ -132,7 +134,7 @@ class Router:
                 client,
                 "publish",
                 channel,
-                inbound.grant,
+                payload,
                 request_id,
                 lambda: self._publish(client, channel, data, request_id),
             )
@@ -142,7 +144,7 @@ class Router:
                 client,
                 "subscribe",
                 channel,
-                inbound.grant,
+                payload,
                 request_id,
                 lambda: self._subscribe(client, channel, request_id),
             )
@@ -159,7 +161,7 @@ class Router:
                 client,
                 "members",
                 channel,
-                inbound.grant,
+                payload,
                 request_id,
                 lambda: self._members(client, channel, request_id),
             )
@@ -175,13 +177,14 @@ class Router:
         client: Client,
         action: Action,
         channel: str,
-        grant: str | UnsetType | None,
+        payload: bytes,
         request_id: bytes,
         act: Callable[[], None],
     ) -> Awaitable[None] | None:
         """Act, now or when an async function has said that the client may."""
         pending = None
         if action == "members" or not self._unguarded:
+            grant = wire.grant(payload)
             pending = self._permissions.check(client, action, channel, grant)
         if pending is None:
             act()

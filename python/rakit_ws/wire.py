@@ -116,7 +116,6 @@ class Inbound(Struct, gc=False):
     command: str | UnsetType | None = UNSET
     client_id: str | UnsetType | None = UNSET
     token: str | UnsetType | None = UNSET
-    grant: str | UnsetType | None = UNSET
 
 
 class _Loose(Struct, gc=False):
@@ -132,6 +131,11 @@ class _Loose(Struct, gc=False):
     command: Raw = _ABSENT
     client_id: Raw = _ABSENT
     token: Raw = _ABSENT
+
+
+class _Granted(Struct, gc=False):
+    """What only guarded channels need of an object: reading it always costs 54 instructions."""
+
     grant: Raw = _ABSENT
 
 
@@ -144,6 +148,7 @@ the JSON is nested deeper than Python's recursion limit (about 1000).
 """
 
 _decode_loose = Decoder(_Loose).decode
+_decode_granted = Decoder(_Granted).decode
 _decode_text = Decoder(str).decode
 _decode_to_user = Decoder(ToUser).decode
 
@@ -178,7 +183,6 @@ def decode_leniently(received: bytes) -> Inbound | None:
         command=_text(members.get("command")),
         client_id=_text(members.get("client_id")),
         token=_text(members.get("token")),
-        grant=_text(members.get("grant")),
     )
 
 
@@ -264,6 +268,18 @@ def text(value: str | UnsetType | None, key: str) -> str:
     """Return the value of a key of text; raise `bad_request` if it has none."""
     if not isinstance(value, str):
         raise bad_request(f"{key} must be a string")
+    return value
+
+
+def grant(received: bytes) -> str | UnsetType:
+    """Return the `grant` of an object that is known to be one; raise `bad_request` for no text."""
+    try:
+        raw = bytes(_decode_granted(received).grant)
+    except DecodeError:
+        raw = (_members_with_half_characters(received) or {}).get("grant", b"")
+    value = _text(raw)
+    if value is None:
+        raise bad_request("grant must be a string")
     return value
 
 
