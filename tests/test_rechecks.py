@@ -15,6 +15,7 @@ from rakit_ws import Refused, Server, SourceDownError, User
 from rakit_ws.auth.chain import new_counts
 from rakit_ws.auth.rechecks import MAX_A_TICK, MAX_TICK_S, MAX_UNDER_WAY, Rechecks
 from rakit_ws.rakit.stores.database import DatabaseStore
+from rakit_ws.rakit.users import Remembered
 from rakit_ws.tasks import Tasks
 from rakit_ws.user import Identified
 from raw_client import close, within
@@ -24,6 +25,7 @@ from test_rakit import (  # noqa: F401 - fixtures
     KEY,
     application,
     cookie,
+    encrypt,
     record,
     serve_application,
     session_file,
@@ -451,6 +453,84 @@ async def test_session_that_has_ended_closes_with_4001(sessions, logged_in, end)
         path.write_bytes(GUARD + record(b"i:2;"))
     assert (await client.receive_close())[0] == 4001
     assert server.counters["user_rechecks_failed"] == 0
+
+
+def remember_cookie(user):
+    inner = encrypt(b"%d|" % user + b"r" * 40)
+    return f"system_auth_drivers_magic_remember={encrypt(inner).decode()}"
+
+
+@pytest.mark.parametrize("end", ["gone", "logged out", "expired"])
+async def test_remember_cookie_of_the_handshake_does_not_outlive_logging_out(
+    application,  # noqa: F811
+    sessions,  # noqa: F811
+    serve_application,  # noqa: F811
+    connect,
+    end,
+):
+    server = await serve_application(application, auth=AGAIN)
+    both = [("Cookie", f"{cookie()}; {remember_cookie(1)}")]
+    client = await connect(server, headers=both)
+    path = session_file(sessions)
+    if end == "gone":
+        path.unlink()
+    else:
+        since = None if end == "logged out" else int(time.time()) - 3601
+        path.write_bytes(GUARD + record(b"" if end == "logged out" else b"i:1;", since))
+    assert (await client.receive_close())[0] == 4001
+    again = await connect(server, headers=both)  # were the cookie still there, it would do
+    assert [each.user_id for each in server.clients.values()] == ["1"]
+    checks = server.counters["user_rechecks"]
+    await until(lambda: server.counters["user_rechecks"] >= checks + 3)
+    await again.fence()
+
+
+@pytest.mark.parametrize("session", ["none", "without a login", "expired"])
+async def test_user_who_is_only_remembered_stays_until_it_is_no_user(
+    tmp_path,
+    application,  # noqa: F811
+    sessions,  # noqa: F811
+    serve_application,  # noqa: F811
+    connect,
+    session,
+):
+    database = tmp_path / "users.sqlite"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, email TEXT)")
+        connection.execute("INSERT INTO users VALUES (1, 'Ani', NULL)")
+    if session == "without a login":
+        session_file(sessions).write_bytes(GUARD + record(b""))
+    elif session == "expired":
+        session_file(sessions).write_bytes(GUARD + record(b"i:1;", int(time.time()) - 3601))
+    settings = {**application, "database_url": f"sqlite:///{database}", "user_cache": 0.0}
+    server = await serve_application(settings, auth=AGAIN)
+    cookies = remember_cookie(1) if session == "none" else f"{cookie()}; {remember_cookie(1)}"
+    client = await connect(server, headers=[("Cookie", cookies)])
+    assert [each.name for each in server.clients.values()] == ["Ani"]
+    await until(lambda: server.counters["user_rechecks"] >= 3)
+    await client.fence()
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM users")
+    assert (await client.receive_close())[0] == 4001
+
+
+async def test_user_who_was_remembered_and_has_logged_in_since_can_log_out(
+    application,  # noqa: F811
+    sessions,  # noqa: F811
+    serve_application,  # noqa: F811
+    connect,
+):
+    path = session_file(sessions)
+    path.write_bytes(GUARD + record(b""))
+    server = await serve_application(application, auth=AGAIN)
+    client = await connect(server, headers=[("Cookie", f"{cookie()}; {remember_cookie(1)}")])
+    (connected,) = server.clients.values()
+    assert isinstance(connected.user, Remembered)
+    path.write_bytes(GUARD + record())
+    await until(lambda: not isinstance(connected.user, Remembered))
+    await client.fence()
+    path.write_bytes(GUARD + record(b""))
+    assert (await client.receive_close())[0] == 4001
 
 
 async def test_store_that_is_gone_logs_nobody_out(sessions, logged_in):  # noqa: F811

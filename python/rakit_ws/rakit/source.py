@@ -22,7 +22,7 @@ from rakit_ws.rakit.stores.file import FileStore
 from rakit_ws.rakit.stores.memcached import MemcachedStore
 from rakit_ws.rakit.stores.redis import RedisStore
 from rakit_ws.rakit.stores.store import Sessions
-from rakit_ws.rakit.users import Users
+from rakit_ws.rakit.users import Remembered, Users, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -78,6 +78,9 @@ class RakitSource:
             SourceDownError: (when awaited) the store of sessions or the database can't be asked.
 
         """
+        return self._asked(request, remembers=self._settings.remember)
+
+    def _asked(self, request: Request, *, remembers: bool) -> Awaitable[User | None] | None:
         header = request.header("cookie")
         cookies = values_of(header, self._cookies) if header else None
         if not cookies:
@@ -89,28 +92,35 @@ class RakitSource:
                 return None
         if session_id is None and self._remember_cookie not in cookies:
             return None
-        return self._user(session_id, cookies)
+        return self._user(session_id, cookies, remembers=remembers)
 
-    def recheck(self, request: Request, _user: User) -> Awaitable[User | None] | None:
+    def recheck(self, request: Request, user: User) -> Awaitable[User | None] | None:
         """
         Return who is calling now; None: logged out, or its session is gone or has expired.
 
-        With the driver `cookie` the session is the one that came with the handshake: it expires
-        `session_lifetime` after that, as newer cookies are not seen here.
+        Whom the session has named must be in it still: logging out takes the remember cookie from
+        the browser, but not from the handshake that is looked at here. With the driver `cookie`
+        the session is the one that came with the handshake: it expires `session_lifetime` after
+        that, as newer cookies are not seen here.
         """
-        return self.authenticate(request)
+        remembers = self._settings.remember and isinstance(user, Remembered)
+        return self._asked(request, remembers=remembers)
 
-    async def _user(self, session_id: bytes | None, cookies: dict[str, bytes]) -> User | None:
+    async def _user(
+        self, session_id: bytes | None, cookies: dict[str, bytes], *, remembers: bool
+    ) -> User | None:
         record = None
         if session_id is not None and is_session_id(session_id):
             record = await self._record(session_id.decode(), cookies)
         login = None
         if record is not None and record.is_alive(self._clock(), self._settings.session_lifetime):
             login = record.login(self._settings.auth_driver)
-        if login is None and self._settings.remember:
+        is_remembered = login is None and remembers
+        if is_remembered:
             login = self._remembered(cookies)
         number = integer(login)
-        return None if number is None else await self._users.find(number)
+        user = None if number is None else await self._users.find(number)
+        return remembered(user) if user is not None and is_remembered else user
 
     async def _record(self, session_id: str, cookies: dict[str, bytes]) -> Record | None:
         if self._sessions is not None:

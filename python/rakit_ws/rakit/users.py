@@ -23,6 +23,15 @@ MAX_CACHED = 10_000
 _NEVER_KEPT = frozenset({"password", "remember_token"})
 
 
+class Remembered(User, frozen=True):
+    """A user whom the remember cookie has named, not a session."""
+
+
+def remembered(user: User) -> Remembered:
+    """Make of a row a user who is remembered."""
+    return Remembered(user.id, user.name, user.email, user.columns)
+
+
 class Users:
     """Users by their number, each row kept for `user_cache` seconds."""
 
