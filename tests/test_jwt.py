@@ -659,3 +659,21 @@ async def test_source_without_its_packages_says_what_to_install(make_server, mon
     with pytest.raises(ConfigError, match=r"rakit-ws\[jwt\]"):
         async with make_server(**settings(secret=SECRET)):
             pass
+
+
+async def test_channels_of_a_token_need_no_grant_and_a_new_token_changes_them(serve, connect):
+    server = await serve(
+        channels=[{"pattern": "private-*", "subscribe": "grant"}], **settings(secret=SECRET)
+    )
+    client = await connect(server, headers=bearer(token(channels=["private-7", "private-team-*"])))
+
+    async def subscribes(channel):
+        return (await client.ask({"event": "subscribe", "channel": channel}))["type"] == "ack"
+
+    assert [await subscribes(f"private-{name}") for name in ("7", "team-1", "8")] == [
+        True,
+        True,
+        False,
+    ]
+    await client.ask({"event": "auth", "token": token(channels=["private-8"])})
+    assert await subscribes("private-8")

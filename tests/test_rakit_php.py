@@ -177,12 +177,24 @@ def test_array_that_holds_itself_is_read():
     assert value[0] is value
 
 
-def test_login_is_taken_from_the_top_level_only():
-    key = b"system_auth_drivers_magic_login"
-    inner = {b"id": b"x", b"data": {b":new:": {key: 1}, b"x": {key: 2}, b"y": serialize({key: 3})}}
-    assert record_of(serialize({**inner, b"last_activity": 5})).login("magic") is None
-    inner[b"data"][key] = 4
-    assert record_of(serialize(inner)).login("magic") == 4
+def login_in(data):
+    whole = {b"id": b"x", b"data": data, b"last_activity": 5}
+    return record_of(serialize(whole)).login("magic")
+
+
+LOGIN = b"system_auth_drivers_magic_login"
+
+
+def test_login_is_taken_from_the_session_and_from_nothing_deeper():
+    assert login_in({b"x": {LOGIN: 2}, b"y": serialize({LOGIN: 3}), b":newer:": {LOGIN: 4}}) is None
+    assert login_in({LOGIN: 4, b":new:": {LOGIN: 5}, b":old:": {LOGIN: 6}}) == 4
+
+
+def test_login_that_was_flashed_counts_where_there_is_no_other():
+    assert login_in({b":new:": {LOGIN: 5}, b":old:": {LOGIN: 6}}) == 5
+    assert login_in({LOGIN: None, b":old:": {LOGIN: 6}}) == 6
+    assert login_in({b":new:": {b"x": {LOGIN: 5}}, b":old:": b"6"}) is None
+    assert login_in({b":new:": {b"system_auth_drivers_facile_login": 5}}) is None
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,15 @@ class Record(NamedTuple):
         """
         Return what the application's login has stored; None if nobody is logged in.
 
-        Only the session itself is looked at. The framework also looks at what was flashed to
-        the next request, where no login puts it.
+        As in the framework, what was flashed to the next request counts where the session itself
+        has nothing: `:new:`, then `:old:`.
         """
-        return self.data.get(b"system_auth_drivers_%b_login" % auth_driver.encode())
+        key = b"system_auth_drivers_%b_login" % auth_driver.encode()
+        login = self.data.get(key)
+        for bag in (self.data.get(b":new:"), self.data.get(b":old:")):
+            if login is None and isinstance(bag, dict):
+                login = bag.get(key)
+        return login
 
 
 def record_of(serialized: bytes) -> Record:
