@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
+from conftest import until
 from rakit_backends import FIXTURES
 from rakit_ws import ConfigError, Server
 from rakit_ws.application import php as php_module
@@ -691,3 +692,41 @@ async def test_reload_reads_the_application_again(folder, serve, write, tmp_path
     write("production/session", "['lifetime' => '30']")
     assert "rakit.session_lifetime" in server.reload().changed
     assert server.config.rakit.session_lifetime == 30
+
+
+@needs_php
+async def test_signal_reads_it_again_while_messages_go_on(folder, serve, connect, write, tmp_path):
+    """The stand-in for PHP ends only when it may: a loop that waited for it would never say so."""
+    may_end, asked = tmp_path / "may-end", tmp_path / "asked"
+    program = tmp_path / "php"
+    file = tmp_path / "rakit_ws.toml"
+    program.write_text(f'#!/bin/sh\nexec {PHP} "$@"\n')
+    program.chmod(0o755)
+    file.write_text(f'port = 0\n[rakit]\npath = "{folder}"\nphp = "{program}"\n')
+    server = await serve(Server.from_config(file))
+    client = await connect(server)
+    program.write_text(
+        f'#!/bin/sh\n: > {asked}\nwhile [ ! -e {may_end} ]; do sleep 0.01; done\nexec {PHP} "$@"\n'
+    )
+    write("production/session", "['lifetime' => 30]")
+    server._on_hangup()
+    await until(asked.exists)
+    await client.fence()
+    assert server.config.rakit.session_lifetime == 120
+    may_end.touch()
+    await until(lambda: server.config.rakit.session_lifetime == 30)
+
+
+@pytest.mark.parametrize("means", ["", "php"])
+async def test_signal_with_a_configuration_that_can_not_be_changes_nothing(
+    folder, serve, write, tmp_path, logged_errors, means
+):
+    file = tmp_path / "rakit_ws.toml"
+    file.write_text(f'port = 0\n[rakit]\npath = "{folder}"\nphp = "{means}"\n')
+    server = await serve(Server.from_config(file))
+    before = server.config
+    write("production/session", "nobody_knows()")
+    server._on_hangup()
+    server._on_hangup()
+    await until(lambda: logged_errors().count("not reloaded") == 2)
+    assert server.config is before

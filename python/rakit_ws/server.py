@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,6 +75,7 @@ class Server:
         self._source: Callable[[], Config] | None = None
         self._owns_process = False
         self._systemd = NOBODY
+        self._reloads = asyncio.Lock()
         self._hooks = Hooks()
         self._commands: dict[str, Command] = {}
         self._function: FunctionSource | None = None
@@ -288,15 +289,22 @@ class Server:
     def _on_hangup(self) -> None:
         """Reload, whatever that may meet: a signal must not end a server that works."""
         log.info("reloading", signal="SIGHUP")
-        try:
+        if self._source is not None and self.config.rakit.path:
+            self._require_running().tasks.run(self._reload_later(self._source))
+            return
+        with _surviving():
             if self._source is None and self.config.tls.is_on:
                 self.reload_certificate()  # the one thing of it that does not stand in code
             else:
                 self.reload()
-        except (ConfigError, UsageError) as error:
-            log.error("not reloaded", reason=error)
-        except Exception as error:  # e.g. of an application's `source`
-            log.exception("not reloaded", error=error)
+
+    async def _reload_later(self, source: Callable[[], Config]) -> None:
+        """Reload where that asks PHP about an application: in a thread, as it takes its time."""
+        with _surviving():
+            async with self._reloads:
+                with self._systemd.reloading():
+                    wanted = await asyncio.get_running_loop().run_in_executor(None, source)
+                    self._go_on_with(planned(self.config, wanted))
 
     async def __aenter__(self) -> Server:
         """Listen, and call the `start` hooks."""
@@ -361,7 +369,8 @@ class Server:
 
         What a running server cannot change (`docs/options.md`) stays as it was, and is logged
         as a warning. Nobody is disconnected, and no message is lost. The log is set up anew
-        only where `run` has set it up.
+        only where `run` has set it up. With `rakit.path` it may wait for PHP, 0.1 s or up to 5 s;
+        SIGHUP has that done in a thread.
 
         Raises:
             ConfigError: it is wrong, a file of TLS cannot be used, the log file cannot be opened,
@@ -369,24 +378,32 @@ class Server:
             UsageError: the server is not running, or stops, or has its settings from code.
 
         """
+        self._must_go_on()
+        with self._systemd.reloading():
+            plan = self._planned()
+            self._go_on_with(plan)
+        return plan
+
+    def _must_go_on(self) -> Running:
         running = self._require_running()
         if running.stopped.is_set():
             raise UsageError("the server stops")
-        with self._systemd.reloading():
-            plan = self._planned()
-            identity = read_identity(plan.config.tls)
-            users = running.users_for(plan.config)
-            if self._owns_process:
-                logs.configure(plan.config, in_background=True)
-            else:
-                log.refresh()
-            running.reconfigure(plan.config, users)
-            running.use_tls(identity)
-            self.config = plan.config
+        return running
+
+    def _go_on_with(self, plan: Reload) -> None:
+        running = self._must_go_on()
+        identity = read_identity(plan.config.tls)
+        users = running.users_for(plan.config)
+        if self._owns_process:
+            logs.configure(plan.config, in_background=True)
+        else:
+            log.refresh()
+        running.reconfigure(plan.config, users)
+        running.use_tls(identity)
+        self.config = plan.config
         log.info("reloaded", **(plan.changed or {"changed": "nothing"}))
         if plan.postponed:
             log.warning("restart needed", **plan.postponed)
-        return plan
 
     def _planned(self) -> Reload:
         if self._source is None:
@@ -521,3 +538,14 @@ class Server:
     def _client(self, client: Client | str) -> Client | None:
         hub = self._require_running().hub
         return hub.by_id.get(client) if isinstance(client, str) else client
+
+
+@contextlib.contextmanager
+def _surviving() -> Iterator[None]:
+    """Log what a reload by a signal raises, instead of raising it."""
+    try:
+        yield
+    except (ConfigError, UsageError) as error:
+        log.error("not reloaded", reason=error)
+    except Exception as error:  # e.g. of an application's `source`
+        log.exception("not reloaded", error=error)
