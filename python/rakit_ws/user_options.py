@@ -158,6 +158,14 @@ class Rakit(Table):
         reached="its user is a guest, or who the remember cookie says",
         precedent="`session.lifetime` of the application",
     )
+    extend_session: bool = option(
+        "let an open socket count as a request, so that the session does not expire meanwhile; with "
+        "the driver `database` alone",
+        boolean(),
+        default=False,
+        cost="the table of sessions is written to: `last_activity`, once in a fourth of the lifetime",
+        precedent="off: who leaves a page open over night is not at work",
+    )
     session_path: str = option(
         "the folder of the driver `file`",
         string("empty, or the path of a folder", lambda text: text == "" or is_line(text)),

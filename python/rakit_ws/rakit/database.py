@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
 from rakit_ws.errors import ConfigError, SourceDownError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from sqlalchemy import Executable
     from sqlalchemy.engine import URL
+
+T = TypeVar("T")
 
 # By the name of a dialect: the asyncio driver that is taken where the URL names none, and the
 # extra that installs it.
@@ -34,7 +36,7 @@ class Rows(NamedTuple):
 
 class Database(Protocol):
     """
-    Connections to one database, made when they are needed. Only ever reads.
+    Connections to one database, made when they are needed. What is not `write` only reads.
 
     Each look-up ends in time, whatever the database does.
     """
@@ -44,6 +46,15 @@ class Database(Protocol):
     async def rows(self, statement: Executable, ids: Sequence[Any]) -> Rows:
         """
         Run a statement with the list parameter `ids`; return its rows.
+
+        Raises:
+            SourceDownError: the database can't be reached, took too long or refused.
+
+        """
+
+    async def write(self, statement: Executable, parameters: Mapping[str, Any]) -> None:
+        """
+        Run a statement that changes rows, as a transaction of its own.
 
         Raises:
             SourceDownError: the database can't be reached, took too long or refused.
@@ -108,8 +119,19 @@ class _Server:
 
     async def rows(self, statement: Executable, ids: Sequence[Any]) -> Rows:
         """Run a statement (see Database)."""
+        return await self._in_time(self._rows(statement, ids))
+
+    async def write(self, statement: Executable, parameters: Mapping[str, Any]) -> None:
+        """Run a statement that changes rows (see Database)."""
+        await self._in_time(self._write(statement, parameters))
+
+    async def _write(self, statement: Executable, parameters: Mapping[str, Any]) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(statement, parameters)
+
+    async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
         try:
-            return await asyncio.wait_for(self._rows(statement, ids), self._timeout_s)
+            return await asyncio.wait_for(call, self._timeout_s)
         except asyncio.TimeoutError:
             raise SourceDownError(f"the database took over {self._timeout_s:g} s") from None
         # Drivers raise what they like while they connect. All of it says the same: no answer.
@@ -153,9 +175,16 @@ class _File:
 
     async def rows(self, statement: Executable, ids: Sequence[Any]) -> Rows:
         """Run a statement (see Database)."""
+        return await self._in_a_thread(self._rows, statement, ids)
+
+    async def write(self, statement: Executable, parameters: Mapping[str, Any]) -> None:
+        """Run a statement that changes rows (see Database)."""
+        await self._in_a_thread(self._write, statement, parameters)
+
+    async def _in_a_thread(self, call: Callable[..., T], *args: object) -> T:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, self._rows, statement, ids)
+            return await loop.run_in_executor(self._threads, call, *args)
         except Exception as error:  # SQLite's, SQLAlchemy's, and those of the file system
             raise SourceDownError(f"the database: {_one_line(error)}") from error
 
@@ -164,6 +193,14 @@ class _File:
             cursor = connection.cursor()
             cursor.execute(self._text_of(statement, len(ids)), tuple(ids))
             return Rows([column[0] for column in cursor.description], cursor.fetchall())
+
+    def _write(self, statement: Executable, parameters: Mapping[str, Any]) -> None:
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA query_only = OFF")
+            try:
+                connection.execute(statement, parameters)
+            finally:
+                connection.exec_driver_sql("PRAGMA query_only = ON")
 
     def _text_of(self, statement: Executable, count: int) -> str:
         text = self._compiled.get((statement, count))
@@ -211,7 +248,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # One name that is not UTF-8 must not hide the rows that are asked for together with it.
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
     # Read-write, so that SQLite can put right what a crash of the application has left; but
-    # no statement of ours may write.
+    # no statement of ours may write, except in `write`.
     connection.execute("PRAGMA query_only = ON")
 
 

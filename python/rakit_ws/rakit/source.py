@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rakit_ws.errors import ConfigError
+from rakit_ws.rakit.batch import Batch
 from rakit_ws.rakit.cookies import values_of
 from rakit_ws.rakit.crypter import Crypter, key_in
 from rakit_ws.rakit.database import database
@@ -67,6 +68,7 @@ class RakitSource:
         self._sessions = (
             None if store is None else Sessions(store, max_loads=settings.database_connections)
         )
+        self._extensions = _extensions(settings, store, clock)
 
     def authenticate(self, request: Request) -> Awaitable[User | None] | None:
         """
@@ -78,9 +80,11 @@ class RakitSource:
             SourceDownError: (when awaited) the store of sessions or the database can't be asked.
 
         """
-        return self._asked(request, remembers=self._settings.remember)
+        return self._asked(request, remembers=self._settings.remember, extends=False)
 
-    def _asked(self, request: Request, *, remembers: bool) -> Awaitable[User | None] | None:
+    def _asked(
+        self, request: Request, *, remembers: bool, extends: bool
+    ) -> Awaitable[User | None] | None:
         header = request.header("cookie")
         cookies = values_of(header, self._cookies) if header else None
         if not cookies:
@@ -92,7 +96,7 @@ class RakitSource:
                 return None
         if session_id is None and self._remember_cookie not in cookies:
             return None
-        return self._user(session_id, cookies, remembers=remembers)
+        return self._user(session_id, cookies, remembers=remembers, extends=extends)
 
     def recheck(self, request: Request, user: User) -> Awaitable[User | None] | None:
         """
@@ -104,10 +108,15 @@ class RakitSource:
         that, as newer cookies are not seen here.
         """
         remembers = self._settings.remember and isinstance(user, Remembered)
-        return self._asked(request, remembers=remembers)
+        return self._asked(request, remembers=remembers, extends=self._extensions is not None)
 
     async def _user(
-        self, session_id: bytes | None, cookies: dict[str, bytes], *, remembers: bool
+        self,
+        session_id: bytes | None,
+        cookies: dict[str, bytes],
+        *,
+        remembers: bool,
+        extends: bool,
     ) -> User | None:
         record = None
         if session_id is not None and is_session_id(session_id):
@@ -120,7 +129,16 @@ class RakitSource:
             login = self._remembered(cookies)
         number = integer(login)
         user = None if number is None else await self._users.find(number)
+        if extends and user is not None and record is not None and not is_remembered:
+            await self._extend(session_id, record)
         return remembered(user) if user is not None and is_remembered else user
+
+    async def _extend(self, session_id: bytes | None, record: Record) -> None:
+        """Let an open socket count as a request, as soon as a fourth of the lifetime is over."""
+        quiet_s = self._clock() - record.last_activity
+        is_due = quiet_s >= self._settings.session_lifetime * 60 / 4
+        if is_due and session_id is not None and self._extensions is not None:
+            await self._extensions.get(session_id.decode())
 
     async def _record(self, session_id: str, cookies: dict[str, bytes]) -> Record | None:
         if self._sessions is not None:
@@ -162,6 +180,8 @@ class RakitSource:
 
     async def aclose(self) -> None:
         """Let go of connections."""
+        if self._extensions is not None:
+            await self._extensions.aclose()
         if self._sessions is not None:
             await self._sessions.aclose()
         await self._users.aclose()
@@ -209,6 +229,25 @@ def _store(settings: Rakit, users_database: Database, timeout_s: float) -> Store
             'program can read; use "file", "database", "redis" or "memcached" in the application'
         )
     return None
+
+
+def _extensions(
+    settings: Rakit, store: Store | None, clock: Callable[[], float]
+) -> Batch[str, bool] | None:
+    """Make what extends sessions, many at a time; None: nobody has asked for that."""
+    if not settings.extend_session:
+        return None
+    if not isinstance(store, DatabaseStore):
+        raise ConfigError(
+            'rakit.extend_session: only the driver "database" has the time of the last request in a '
+            "column of its own; elsewhere what a request writes at that moment would be lost"
+        )
+
+    async def extend(session_ids: Sequence[str]) -> dict[str, bool | Exception]:
+        await store.extend(session_ids, int(clock()))
+        return dict.fromkeys(session_ids, True)
+
+    return Batch(extend, max_loads=1)
 
 
 def _session_path(settings: Rakit) -> Path:

@@ -23,6 +23,7 @@ class DatabaseStore:
     def __init__(self, database: Database, table: str) -> None:
         self._database = database
         self._statement = _statement(table, is_sqlite=database.dialect == "sqlite")
+        self._extension = _extension(table)
 
     async def load(self, session_ids: Sequence[str]) -> Mapping[str, Record | Exception]:
         """Look up sessions (see Store)."""
@@ -34,6 +35,16 @@ class DatabaseStore:
             if record is not None:
                 found[session_id] = record
         return found
+
+    async def extend(self, session_ids: Sequence[str], now: int) -> None:
+        """
+        Let these sessions be used now, as by a request. What is in them is not touched.
+
+        Raises:
+            SourceDownError: the database can't be asked, or does not let us.
+
+        """
+        await self._database.write(self._extension, {"ids": list(session_ids), "now": now})
 
     async def aclose(self) -> None:
         """Do nothing: the database is not this store's own."""
@@ -56,4 +67,16 @@ def _statement(name: str, *, is_sqlite: bool) -> Executable:
     sessions = table(name, session_id, column("last_activity"), data)
     return select(session_id, sessions.c.last_activity, shown).where(
         session_id.in_(bindparam("ids", expanding=True))
+    )
+
+
+def _extension(name: str) -> Executable:
+    from sqlalchemy import BigInteger, String, bindparam, column, table, update
+
+    sessions = table(name, column("id", String), column("last_activity", BigInteger))
+    now = bindparam("now", type_=BigInteger)
+    return (
+        update(sessions)
+        .values(last_activity=now)
+        .where(sessions.c.id.in_(bindparam("ids", expanding=True)), sessions.c.last_activity < now)
     )
