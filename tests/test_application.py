@@ -125,9 +125,13 @@ def test_what_is_set_here_wins(folder, means, tmp_path):
 
 
 def test_folder_that_is_no_application_is_only_where_key_and_sessions_are(tmp_path):
-    found = effective(tmp_path)
+    found = resolve(base={"auth": {"sources": ["rakit"]}, "rakit": {"path": str(tmp_path)}})
     assert found.application is None
-    assert found.config.auth.sources == ()
+    assert "max_buffer_size" not in found.sources
+
+
+def test_path_that_leads_elsewhere_makes_no_guests_without_a_word(tmp_path):
+    assert "no application/config in it" in refusal(tmp_path)
 
 
 def test_flag_wants_an_application(tmp_path):
@@ -625,11 +629,36 @@ def test_check_names_a_store_that_does_not_answer_and_hides_its_password(check, 
 def test_check_names_a_driver_that_no_other_program_can_read(check, write):
     write("production/session", "['driver' => 'apc']")
     code, _, err = check()
-    assert (code, '"apc" keeps sessions in the memory of PHP' in err) == (1, True)
+    assert (code, '"apc" keeps sessions in the memory of PHP' in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('[auth]\nsources = ["jwt"]', "jwt.secret: missing"),
+        ('[auth]\nsources = ["function", "http"]', "http.url: missing"),
+        ('[auth]\nsources = ["rakit"]', "rakit.key: missing"),
+    ],
+)
+def test_check_finds_sources_that_can_not_be(tmp_path, monkeypatch, capsys, settings, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rakit_ws.toml").write_text(settings)
+    assert main(["check"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_check_is_content_with_sources_that_can_be(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rakit_ws.toml").write_text(
+        '[auth]\nsources = ["function", "jwt", "http"]\n[jwt]\nsecret = "' + "s" * 32 + '"\n'
+        '[http]\nurl = "http://127.0.0.1/me"\n'
+    )
+    assert main(["check"]) == 0
+    assert "s" * 32 not in capsys.readouterr().out
 
 
 def test_check_tries_nothing_where_rakit_is_no_source(check, monkeypatch):
-    monkeypatch.setenv("RAKIT_WS_AUTH_SOURCES", "jwt")
+    monkeypatch.setenv("RAKIT_WS_AUTH_SOURCES", "function")
     code, out, _ = check()
     assert (code, "nothing is tried" in out) == (0, True)
 

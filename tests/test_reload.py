@@ -333,7 +333,12 @@ async def test_only_a_running_server_with_a_source_is_reloaded(tmp_path):
 
 
 def test_only_where_and_on_what_it_runs_needs_a_restart():
-    assert {each.key for each in options() if not each.reloadable} == {"host", "port", "loop"}
+    assert {each.key for each in options() if not each.reloadable} == {
+        "host",
+        "port",
+        "loop",
+        "compat",
+    }
 
 
 async def test_configure_takes_the_next_source_along():

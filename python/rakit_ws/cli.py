@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 import traceback
+from dataclasses import replace
 from importlib.metadata import version as distribution_version
 from operator import attrgetter
 from pathlib import Path
@@ -225,7 +226,24 @@ def check(
         print("\n".join(_toml_lines(effective)))
     for warning in effective.config.warnings():
         print(f"warning: {warning}", file=sys.stderr)
+    _check_sources(effective.config)
     return 0 if rakit is None else _try_application(effective)
+
+
+def _check_sources(config: Config) -> None:
+    """Make the sources of users as `run` would; ConfigError says what is wrong with them."""
+    named = tuple(name for name in config.auth.sources if name != "function")  # is in the app
+    if not named:
+        return
+    import asyncio
+
+    from rakit_ws.auth.chain import sources_of  # only this needs it
+
+    async def make() -> None:
+        for source in sources_of(replace(config, auth=replace(config.auth, sources=named)), None):
+            await source.aclose()
+
+    asyncio.run(make())
 
 
 def _try_application(effective: Effective) -> int:

@@ -88,7 +88,9 @@ def resolve(
         for setting in layer:
             values[setting.key] = setting.value
             sources[setting.key] = setting.source
-    application = _application(values, is_demanded=flags.get("rakit.path") is not None)
+    # A wrong path must not make guests of everybody without a word.
+    is_demanded = flags.get("rakit.path") is not None or "auth.sources" not in sources
+    application = _application(values, is_demanded=is_demanded)
     if application is not None:
         known = {key: values[key] for key in sources}
         for setting in _from_application(application, known):

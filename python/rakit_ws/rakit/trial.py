@@ -7,7 +7,7 @@ import secrets
 import string
 from typing import TYPE_CHECKING, NamedTuple
 
-from rakit_ws.errors import ConfigError, SourceDownError
+from rakit_ws.errors import SourceDownError
 from rakit_ws.rakit.source import RakitSource
 
 if TYPE_CHECKING:
@@ -26,12 +26,15 @@ class Outcome(NamedTuple):
 
 
 async def try_out(config: Config) -> list[Outcome]:
-    """Look up a session that nobody has, and a user whom nobody is; raises nothing."""
+    """
+    Look up a session that nobody has, and a user whom nobody is.
+
+    Raises:
+        ConfigError: what is configured can't be a source at all.
+
+    """
     settings = config.rakit
-    try:
-        source = RakitSource(settings, timeout_s=config.auth.timeout)
-    except ConfigError as fault:
-        return [Outcome("rakit", str(fault), is_good=False)]
+    source = RakitSource(settings, timeout_s=config.auth.timeout)
     try:
         return [await _sessions(source, settings), await _users(source, settings)]
     finally:
