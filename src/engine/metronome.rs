@@ -8,7 +8,9 @@ use super::shard::Pace;
 /// has caused is sent, and the loop's other callbacks have their turn.
 const BATCH: Duration = Duration::from_millis(4);
 
-/// While a batch is younger, whoever has more gets another turn before the batch ends.
+/// While a batch is younger, whoever has more gets another turn before the batch ends. So it is
+/// while it has not taken what the last flush took: one write for each of many recipients is worth
+/// more messages.
 const YOUNG: Duration = Duration::from_millis(1);
 
 /// What a round of all who are ready should take: so long at most somebody waits for their turn
@@ -32,12 +34,14 @@ pub struct Metronome {
     slice_began: Instant,
     done_before: u64,
     unit_ns: u64,
+    flush_took: Duration,
 }
 
 impl Metronome {
     /// Nothing is known yet of what work costs.
     pub fn new(now: Instant) -> Self {
-        Self { batch_began: now, slice_began: now, done_before: 0, unit_ns: 1000 }
+        let flush_took = Duration::ZERO;
+        Self { batch_began: now, slice_began: now, done_before: 0, unit_ns: 1000, flush_took }
     }
 
     /// A batch begins, and its first slice. `done` is the work done so far, in units.
@@ -59,6 +63,11 @@ impl Metronome {
         (self.slice_began, self.done_before) = (now, done);
     }
 
+    /// What a batch has caused is sent, which took so long.
+    pub fn flushed(&mut self, took: Duration) {
+        self.flush_took = took;
+    }
+
     /// How much to do next.
     pub fn pace(&self) -> Pace {
         let within = |ns: u64, (least, most)| (ns / self.unit_ns.max(1)).clamp(least, most);
@@ -72,7 +81,7 @@ impl Metronome {
 
     /// Whether there is time for another round of those who have more.
     pub fn may_begin_another_round(&self) -> bool {
-        self.age() < YOUNG
+        self.age() < self.flush_took.clamp(YOUNG, BATCH)
     }
 
     fn age(&self) -> Duration {
@@ -135,6 +144,21 @@ mod tests {
             metronome.slice_ends(now + micros * MICROSECOND, done + 1);
             assert_eq!(metronome.may_begin_another_round(), another, "{micros} µs");
             assert_eq!(metronome.may_go_on(), on, "{micros} µs");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_to_many_waits_for_more_as_long_as_it_takes_to_send() {
+        let (mut metronome, now, done) = after(MICROSECOND);
+        for (flush, age, another) in
+            [(10, 999, true), (10, 1000, false), (2000, 1999, true), (2000, 2000, false)]
+                .into_iter()
+                .chain([(90_000, 3999, true), (90_000, 4000, false)])
+        {
+            metronome.flushed(flush * MICROSECOND);
+            metronome.begin_batch(now, done);
+            metronome.slice_ends(now + age * MICROSECOND, done + 1);
+            assert_eq!(metronome.may_begin_another_round(), another, "{flush} µs, {age} µs");
         }
     }
 }

@@ -156,7 +156,9 @@ impl Engine {
     }
 
     fn flush(&mut self) -> bool {
+        let began = Instant::now();
         self.shard.flush();
+        self.metronome.flushed(began.elapsed());
         self.flushing = Flushing::Idle;
         self.shard.urgent_deadline().is_some_and(|at| at < self.known_deadline)
     }
