@@ -8,6 +8,7 @@ import hmac
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -422,6 +423,8 @@ async def test_function_decides_where_its_pattern_fits(make_server, people, ente
 async def test_function_that_fails_permits_nothing(
     make_server, people, enter, logged_errors, is_async, error
 ):
+    if is_async and isinstance(error, asyncio.CancelledError) and sys.version_info < (3, 11):
+        pytest.skip("there nothing tells it from a cancellation of the server's own task")
     server, _ = deciding(make_server, {"team-1": error}, is_async=is_async)
     await people(server)
     guest = await enter(server)
