@@ -13,6 +13,7 @@ import zlib
 import pytest
 
 from conftest import until
+from rakit_ws import Server
 from raw_client import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame, request, within
 
 TAIL = b"\x00\x00\xff\xff"
@@ -180,6 +181,29 @@ async def test_bad_offer_is_declined_and_the_connection_goes_on_without(compress
     assert (await client.receive())["message"] == MESSAGE
     assert server.counters["compression_declined"] == 1
     assert server.counters["compression_agreed"] == 0
+
+
+async def test_reload_holds_for_the_next_offer_and_the_next_message(tmp_path, serve, dial):
+    path = tmp_path / "settings.toml"
+
+    def write(compression):
+        presence = "[presence]\nenabled = false"
+        path.write_text(f"port = 0\nwelcome = false\n{presence}\n[compression]\n{compression}")
+
+    write("enabled = true\nminimum_size = 1000000")
+    server = Server.from_config(path)
+    await serve(server)
+    there = await dial(server)
+    assert await open_with(there) == ALONE
+    server.broadcast(MESSAGE)
+    assert (await receive_frame(there))[1] is False, "too small"
+    write("enabled = false\nminimum_size = 0")
+    server.reload()
+    newcomer = await dial(server)
+    assert await open_with(newcomer) is None
+    server.broadcast(MESSAGE)
+    assert (await receive_message(there))["message"] == MESSAGE, "what was agreed on stays"
+    assert (await receive_frame(newcomer))[1] is False
 
 
 async def test_bad_offer_is_no_common_extension_where_one_is_required(serve, dial):
