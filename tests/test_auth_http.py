@@ -376,7 +376,8 @@ async def test_page_of_another_site_gets_nowhere_with_the_cookie(serve_applicati
 
 
 @pytest.mark.parametrize(
-    ("scheme", "expected"), [("Basic QQ==", 403), ("negotiate QQ==", 403), ("Bearer x", 101)]
+    ("scheme", "expected"),
+    [("Basic QQ==", 403), ("negotiate QQ==", 403), ("Bearer x", 101), ("Token x", 101)],
 )
 async def test_credentials_that_browsers_send_by_themselves_are_as_cookies(
     serve_application, dial, scheme, expected

@@ -677,3 +677,26 @@ async def test_channels_of_a_token_need_no_grant_and_a_new_token_changes_them(se
     ]
     await client.ask({"event": "auth", "token": token(channels=["private-8"])})
     assert await subscribes("private-8")
+
+
+async def test_client_that_leaves_before_its_token_is_checked_is_nobody_afterwards(
+    published, serve, connect
+):
+    release, answer = asyncio.Event(), published.answer
+
+    async def later(asked):
+        await release.wait()
+        return await answer(asked)
+
+    published.answer = later
+    server = await serve(**settings(algorithms=["ES256"], keys_url=published.url))
+    client = await connect(server)
+    made = token(private_key("ES256"), "ES256", {"kid": "one"})
+    await client.send({"event": "auth", "token": made, "id": 1})
+    await until(lambda: published.requests)
+    client.reset()
+    await until(lambda: not server.clients)
+    release.set()
+    await until(lambda: server.counters["users_identified"] == 1)
+    await asyncio.sleep(0)
+    assert server.clients_of("7") == []

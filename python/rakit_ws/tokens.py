@@ -68,7 +68,7 @@ class Tokens:
         else:
             client.identified = found
             client.user = found.user
-            log.info("client authenticated", id=client.id, user=client.user_id)
+            log.limited(logging.INFO, "client authenticated", id=client.id, user=client.user_id)
             self._hub.acknowledge(client, request_id, "user", wire.encode(client.user_id))
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Verdict = Identified | Refused | None
     """A user; who is refused; None for a guest."""
 
+# Of HTTP authentication, whose credentials browsers remember.
+_BROWSERS_SCHEMES = frozenset({"basic", "digest", "negotiate", "ntlm"})
+
 COUNTERS = (
     "users_identified",
     "user_source_failures",
@@ -301,7 +304,7 @@ def _extra(name: str) -> Iterator[None]:
 def _has_browsers_credentials(request: Request) -> bool:
     """Tell whether a request has what browsers send along by themselves, whatever page asks."""
     scheme = (request.header("authorization") or "").partition(" ")[0].lower()
-    return request.header("cookie") is not None or scheme not in ("", "bearer")
+    return request.header("cookie") is not None or scheme in _BROWSERS_SCHEMES
 
 
 def is_awaitable(answer: object) -> TypeGuard[Awaitable[Any]]:
