@@ -114,6 +114,43 @@ async def test_message_without_content_to_a_user_is_a_bad_request(people, enter)
     assert answer["code"] == "bad_request"
 
 
+@pytest.mark.parametrize(
+    ("audience", "guest", "user", "operator"),
+    [
+        ("everyone", True, True, True),
+        ("users", False, True, False),
+        ("operators", False, False, True),
+        ("nobody", False, False, False),
+    ],
+)
+async def test_option_says_who_may_send_to_users(
+    people, enter, connect, audience, guest, user, operator
+):
+    server = await people(user_messages=audience, operator_token="t" * 20)
+    ani = await enter(server, "ani")
+    bearer = await connect(server, headers=[("Authorization", "Bearer " + "t" * 20)])
+    senders = [
+        (await enter(server), guest),
+        (await enter(server, "budi"), user),
+        (bearer, operator),
+    ]
+    for sender, may in senders:
+        for receiver in ("42", "nobody"):
+            answer = await sender.ask({"to": {"user": receiver}, "message": 1})
+            if not may:  # whether the user is here is not told then
+                assert answer["code"] == "forbidden"
+            else:
+                assert ("delivered" in answer) == (receiver == "42")
+        if may:
+            assert await ani.receive() == private(sender, 1)
+        await sender.send({"to": ani.id, "message": 2})  # by its id it is an address
+        assert await ani.receive() == private(sender, 2)
+        command = {"command": "private_message", "to": {"user": "42"}, "message": 3}
+        assert (await sender.ask(command))["type"] == "ack"
+        assert (await ani.receive())["message"] == 3
+    assert server.counters["user_message_refusals"] == 2 * [guest, user, operator].count(False)
+
+
 async def test_command_sends_to_a_user_in_the_servers_voice(people, enter):
     server = await people()
     ani, guest = await enter(server, "ani"), await enter(server)

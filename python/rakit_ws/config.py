@@ -614,6 +614,14 @@ class Config(Table):
         default="broadcast",
     )
 
+    user_messages: Literal["everyone", "users", "operators", "nobody"] = option(
+        'who may send to all clients of a user, `{"to":{"user":…}}`: `everyone`, `users`, '
+        "`operators`, `nobody`; commands and code always may",
+        choice("everyone", "users", "operators", "nobody"),
+        default="everyone",
+        cost="ids of users can be guessed: whoever may send learns who is here, though presence is off",
+        reached="the error `forbidden`",
+    )
     compat: Literal["", "php"] = option(
         "speak as another server: `php` sends the bytes of the framework's own server "
         "(docs/compat.md)",

@@ -55,6 +55,7 @@ class Permissions:
     ) -> None:
         self._access = access
         self._secret = config.channel_secret.encode()
+        self._user_messages: str = config.user_messages
         self._most_grants = config.max_channels_per_client
         self._deciders = tuple(deciders)
         self._counts = counts
@@ -113,17 +114,34 @@ class Permissions:
         log.limited(logging.INFO, "channel refused", source=action, action=action, id=client.id)
         raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "you may not do this in this channel")
 
+    def check_user_message(self, client: Client) -> None:
+        """
+        See whether a client may send to users (`user_messages`).
+
+        Raises:
+            NotUnderstoodError: forbidden.
+
+        """
+        if self._is_in(client, self._user_messages):
+            return
+        self._counts["user_message_refusals"] += 1
+        log.limited(logging.INFO, "message to a user refused", id=client.id)
+        raise wire.NotUnderstoodError(ErrorCode.FORBIDDEN, "you may not send to users")
+
     # --- the rules ----------------------------------------------------------------------------
 
     def _rule_allows(self, client: Client, action: Action, channel: str) -> bool:
         audience = self._rule_for(channel).audience(action)
-        if audience == "everyone":
-            return True
+        if audience == "grant":
+            return self._is_granted(client, channel)
+        return self._is_in(client, audience)
+
+    def _is_in(self, client: Client, audience: str) -> bool:
         if audience == "users":
             return client.user is not None
         if audience == "operators":
             return self._access.is_operator(client)
-        return audience == "grant" and self._is_granted(client, channel)
+        return audience == "everyone"
 
     def _first_rule(self, channel: str) -> ChannelRule:
         found = (rule for pattern, rule in self._rules if pattern.covers(channel))
@@ -187,4 +205,4 @@ class Permissions:
 
 def new_counts() -> dict[str, int]:
     """Make the totals of a server (`docs/counters.md`)."""
-    return {"channel_refusals": 0}
+    return {"channel_refusals": 0, "user_message_refusals": 0}

@@ -217,6 +217,8 @@ class Router:
 
     def _private(self, client: Client, inbound: Inbound, request_id: bytes) -> None:
         receiver = wire.receiver(inbound.to)
+        if not isinstance(receiver, str):
+            self._permissions.check_user_message(client)
         # Without one the reference tells everyone what was meant for one.
         message = wire.payload(inbound.message, "message")
         private = wire.private(client.id, message)

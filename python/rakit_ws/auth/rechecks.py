@@ -117,7 +117,10 @@ class Rechecks:
         self._due += len(self._queue) * (now - self._ticked_at) / self._interval_s
         self._due = min(self._due, len(self._queue))
         for _ in range(MAX_A_TICK):
-            if len(self._under_way) >= MAX_UNDER_WAY or not self._begin_one(now):
+            if len(self._under_way) >= MAX_UNDER_WAY:
+                log.limited(logging.WARNING, "rechecks wait", under_way=MAX_UNDER_WAY)
+                break
+            if not self._begin_one(now):
                 break
         self._arm()
 
