@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import pytest
 from aiohttp import web
@@ -78,6 +79,7 @@ async def test_cookies_are_passed_on_and_the_user_of_the_answer_is_taken(applica
     assert raw[b"cookie"] == b"rakit_session=\xe9; x=1"
     assert b"authorization" not in raw
     assert raw[b"accept"] == b"application/json"
+    assert raw[b"accept-encoding"] == b"identity"
     assert asked.method == "GET"
 
 
@@ -128,6 +130,7 @@ async def test_null_means_nobody(application, source_of):
         (always(b"<html>"), "no JSON"),
         (always(b"[" * 5000), "no JSON"),
         (always(b"\xff"), "no JSON"),
+        (always(gzip.compress(b'{"id":"7"}'), headers={"Content-Encoding": "gzip"}), "no JSON"),
         (always([]), "no JSON object"),
         (always({}), "no `id`"),
         (always({"id": None}), "no `id`"),

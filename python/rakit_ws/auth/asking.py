@@ -32,6 +32,7 @@ def new_client(timeout_s: float, *, connections: int, uses_proxies: bool) -> htt
         timeout=timeout_s,
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        headers={"Accept-Encoding": "identity"},
         follow_redirects=False,
         trust_env=uses_proxies,
     )
@@ -65,7 +66,8 @@ async def _ask(
 ) -> Answer:
     body = bytearray()
     async with client.stream("GET", url, headers=list(headers)) as response:
-        async for chunk in response.aiter_bytes():
+        # As it comes: what is compressed could be anything as large as it likes.
+        async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > max_bytes:
                 raise SourceDownError(f"an answer of more than {max_bytes} bytes")

@@ -303,8 +303,10 @@ def _extra(name: str) -> Iterator[None]:
 
 def _has_browsers_credentials(request: Request) -> bool:
     """Tell whether a request has what browsers send along by themselves, whatever page asks."""
+    if request.header("cookie") is not None:
+        return True
     scheme = (request.header("authorization") or "").partition(" ")[0].lower()
-    return request.header("cookie") is not None or scheme in _BROWSERS_SCHEMES
+    return scheme in _BROWSERS_SCHEMES
 
 
 def is_awaitable(answer: object) -> TypeGuard[Awaitable[Any]]:
