@@ -724,7 +724,7 @@ def break_engine(server, method, error):
 
 
 @pytest.mark.parametrize("error", [OSError("no poller"), MemoryError(), PanicError("a panic")])
-@pytest.mark.parametrize("method", ["poll", "flush"])
+@pytest.mark.parametrize("method", ["poll", "more", "flush"])
 async def test_crash_ends_the_server_and_is_told_once(
     make_server, connect, hook, logged_errors, method, error
 ):
@@ -734,6 +734,8 @@ async def test_crash_ends_the_server_and_is_told_once(
         client = await connect(server)
         broken = break_engine(server, method, error)
         await client.send({"message": 1})
+        if method == "flush":  # what is queued outside of a batch
+            server.broadcast(2)
         await within(server._running.stopped.wait())
         await asyncio.sleep(0.1)  # whoever spins calls it again
         assert broken.calls == 1

@@ -382,21 +382,22 @@ class Engine:
         """
         Return what has happened: (kind, handle, content), the kinds as above. Never blocks.
 
-        Begins a batch, of which `more` returns the rest, and which `flush` ends. To be called
-        at `next_deadline_s` too. What is queued until that `flush` goes out with it, in one
+        Begins a batch, of which `more` returns the rest, and which it or `flush` ends. To be
+        called at `next_deadline_s` too. What is queued until that end goes out with it, in one
         write for each connection, ahead of a Close that is due.
 
         Raises:
             OSError: the poller is broken.
         """
 
-    def more(self) -> list[tuple[int, int, Any]]:
+    def more(self) -> list[tuple[int, int, Any]] | None:
         """
-        Return the next events of the batch; [] when it is over.
+        Return the next events of the batch; None when it is over: then it is flushed, too.
 
         To be called when the events before are handled: what they took decides how many there
         are at a time, and that a batch ends after 4 ms. What is left then is for the next one:
-        the descriptor stays readable.
+        the descriptor stays readable. Where a deadline has come up meanwhile before the one that
+        `next_deadline_s` last told, a flush is asked for, which tells that.
         """
 
     def flush(self) -> bool:

@@ -24,6 +24,9 @@ const SLICE_NS: u64 = 500_000;
 /// does not matter much where it turns out to cost more than those before.
 const SLICE_UNITS: (u64, u64) = (2, 128);
 
+/// The work of some messages, in units.
+const LITTLE_UNITS: u64 = 32;
+
 /// Units of work in a round.
 const ROUND_UNITS: (u64, u64) = (64, 8192);
 
@@ -66,6 +69,11 @@ impl Metronome {
     /// What a batch has caused is sent, which took so long.
     pub fn flushed(&mut self, took: Duration) {
         self.flush_took = took;
+    }
+
+    /// Whether so little was done in this slice that it need not be known what it cost.
+    pub fn is_little(&self, done: u64) -> bool {
+        done.saturating_sub(self.done_before) < LITTLE_UNITS
     }
 
     /// How much to do next.
@@ -126,6 +134,15 @@ mod tests {
         metronome.begin_batch(now, done);
         metronome.slice_ends(now + 25_000 * MICROSECOND, done + 128);
         assert!(metronome.pace().slice <= 6);
+    }
+
+    #[test]
+    fn what_little_work_costs_need_not_be_known() {
+        let (mut metronome, now, done) = after(MICROSECOND);
+        metronome.begin_batch(now, done);
+        for (units, is_little) in [(0, true), (31, true), (32, false), (33, false)] {
+            assert_eq!(metronome.is_little(done + units), is_little, "{units}");
+        }
     }
 
     #[test]

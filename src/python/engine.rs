@@ -1,7 +1,7 @@
 //! A shard with a clock, for one event loop.
 
 use std::os::fd::AsRawFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pyo3::IntoPyObjectExt;
@@ -57,6 +57,9 @@ pub const KINDS: [(&str, u8); 15] = [
     ("MEMORY_AMPLE", MEMORY_AMPLE),
     ("TLS_FAILED", TLS_FAILED),
 ];
+
+/// For fewer, it need not be known how long a flush takes.
+const MANY_RECIPIENTS: usize = 16;
 
 /// An event on its way to Python: what it is, whom it concerns, the rest.
 type Row = (u8, u64, Py<PyAny>);
@@ -150,17 +153,14 @@ impl Engine {
         Self::list_of(slf, rows)
     }
 
-    fn more<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+    fn more<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyList>>> {
         let rows = slf.try_borrow_mut()?.more_rows(slf.py())?;
-        Self::list_of(slf, rows)
+        rows.map(|rows| Self::list_of(slf, rows)).transpose()
     }
 
     fn flush(&mut self) -> bool {
-        let began = Instant::now();
-        self.shard.flush();
-        self.metronome.flushed(began.elapsed());
-        self.flushing = Flushing::Idle;
-        self.shard.urgent_deadline().is_some_and(|at| at < self.known_deadline)
+        self.send_queued();
+        self.is_due_sooner()
     }
 
     #[getter]
@@ -399,9 +399,13 @@ impl Engine {
 }
 
 impl Engine {
-    #[allow(clippy::cast_possible_truncation)] // 2⁶⁴ milliseconds are 584 million years.
     fn now(&self) -> Millis {
-        self.started.elapsed().as_millis() as Millis
+        self.millis_at(Instant::now())
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // 2⁶⁴ milliseconds are 584 million years.
+    fn millis_at(&self, now: Instant) -> Millis {
+        now.saturating_duration_since(self.started).as_millis() as Millis
     }
 
     /// Give rows to Python. They were collected before the list is made: making it may run Python
@@ -415,31 +419,78 @@ impl Engine {
     fn poll_rows(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
         let mut rows = std::mem::take(&mut self.rows);
         let mut failed = None;
-        self.metronome.begin_batch(Instant::now(), self.shard.work_done());
+        let now = Instant::now();
+        self.metronome.begin_batch(now, self.shard.work_done());
         self.shard.set_pace(self.metronome.pace());
-        self.shard.poll(self.now(), |event| note(py, event, &mut rows, &mut failed))?;
+        let millis = self.millis_at(now);
+        self.shard.poll(millis, |event| note(py, event, &mut rows, &mut failed))?;
         self.flushing = Flushing::InBatch;
         failed.map_or(Ok(rows), Err)
     }
 
-    /// The next events of the batch; none when it is over, or has taken long enough.
-    fn more_rows(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
-        let mut rows = std::mem::take(&mut self.rows);
-        let mut failed = None;
-        while rows.is_empty() && failed.is_none() {
-            self.metronome.slice_ends(Instant::now(), self.shard.work_done());
-            let goes_on = if self.shard.is_in_round() {
-                self.metronome.may_go_on()
-            } else {
-                self.shard.has_backlogs() && self.metronome.may_begin_another_round()
-            };
-            if !goes_on {
-                break;
-            }
+    /// The next events of the batch, at least one; when it is over, it is flushed.
+    fn more_rows(&mut self, py: Python<'_>) -> PyResult<Option<Vec<Row>>> {
+        while self.goes_on() {
+            let mut rows = std::mem::take(&mut self.rows);
+            let mut failed = None;
             self.shard.set_pace(self.metronome.pace());
             self.shard.go_on(|event| note(py, event, &mut rows, &mut failed));
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if !rows.is_empty() {
+                return Ok(Some(rows));
+            }
+            self.rows = rows;
         }
-        failed.map_or(Ok(rows), Err)
+        self.end_batch(py)?;
+        Ok(None)
+    }
+
+    /// Whether there is another slice in this batch.
+    fn goes_on(&mut self) -> bool {
+        if self.flushing != Flushing::InBatch {
+            return false;
+        }
+        let (is_in_round, done) = (self.shard.is_in_round(), self.shard.work_done());
+        let has_more = is_in_round || self.shard.has_backlogs();
+        if !has_more && self.metronome.is_little(done) {
+            return false; // without a look at the clock
+        }
+        self.metronome.slice_ends(Instant::now(), done);
+        if is_in_round {
+            self.metronome.may_go_on()
+        } else {
+            has_more && self.metronome.may_begin_another_round()
+        }
+    }
+
+    fn send_queued(&mut self) {
+        if self.shard.queued_count() < MANY_RECIPIENTS {
+            self.shard.flush();
+            self.metronome.flushed(Duration::ZERO);
+        } else {
+            let began = Instant::now();
+            self.shard.flush();
+            self.metronome.flushed(began.elapsed());
+        }
+        self.flushing = Flushing::Idle;
+    }
+
+    fn end_batch(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.send_queued();
+        if self.is_due_sooner()
+            && let Some(on_queued) = &self.on_queued
+        {
+            // The flush that this asks for says so.
+            self.flushing = Flushing::Requested;
+            on_queued.call0(py)?;
+        }
+        Ok(())
+    }
+
+    fn is_due_sooner(&self) -> bool {
+        self.shard.urgent_deadline().is_some_and(|at| at < self.known_deadline)
     }
 
     /// Outside a batch, tell the caller once that something waits to be flushed.

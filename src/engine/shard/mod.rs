@@ -363,6 +363,11 @@ impl<B: MessageBuffer> Shard<B> {
         !self.dirty.is_empty()
     }
 
+    /// For how many connections it has something.
+    pub fn queued_count(&self) -> usize {
+        self.dirty.len()
+    }
+
     fn receive(&mut self, slot: u32, hung_up: bool, emit: &mut impl FnMut(Event<'_, B>)) {
         if self.must_wait(slot) && !hung_up {
             return;
