@@ -17,7 +17,8 @@ impl<B: MessageBuffer> Shard<B> {
     /// over a lower limit stays (but for that of memory, which is kept), and a silence that nobody
     /// would have asked about until now counts from now on.
     pub fn configure(&mut self, settings: Settings) {
-        let before = std::mem::replace(&mut self.settings, settings.clone());
+        let before = std::mem::replace(&mut self.settings, settings);
+        let settings = self.settings.clone();
         if (before.ping_interval, before.ping_timeout)
             != (settings.ping_interval, settings.ping_timeout)
         {
