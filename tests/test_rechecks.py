@@ -180,7 +180,7 @@ async def test_those_who_wait_for_a_source_that_hangs_are_bounded_and_none_is_cl
         return user
 
     scene.answer = lambda peer, known: hang(known.user)
-    scene.asked_in(3600)
+    scene.asked_in(60)
     assert len(scene.asked) == MAX_UNDER_WAY
     release.set()
     await settle()
