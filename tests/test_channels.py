@@ -198,6 +198,35 @@ async def test_who_may_not_hears_nothing_and_says_nothing(people, enter):
     assert server.channels == {"private-1": 1}
 
 
+@pytest.mark.parametrize("event", ["", None, 5, " message", "Message", "message"])
+async def test_no_event_gets_past_a_rule(people, enter, event):
+    server = await people(**rule(subscribe="everyone", publish="nobody"))
+    listener, other = await enter(server), await enter(server)
+    assert await outcome(listener, subscribe("private-1")) == "ok"
+    await other.send({"event": event, "channel": "private-1", "data": "x"})
+    assert (await other.receive())["type"] == "error"
+    await listener.fence()
+
+
+async def test_names_that_no_channel_can_have_are_asked_of_nobody(make_server, people, enter):
+    server = make_server()
+    asked = []
+
+    @server.channel_access("*")
+    def decide(client, action, channel):
+        asked.append(channel)
+        return True
+
+    await people(server)
+    client = await enter(server)
+    for channel in ("x" * 256, "a\nb", ""):
+        for make in ACTIONS.values():
+            assert await outcome(client, make(channel)) == "bad_request"
+    assert asked == []
+    assert await outcome(client, subscribe("x" * 255)) == "ok"
+    assert asked == ["x" * 255]
+
+
 async def test_first_rule_that_fits_decides(people, enter):
     channels = [
         {"pattern": "private-lobby"},
@@ -244,6 +273,29 @@ async def test_commands_are_not_bound_by_rules(people, enter):
     assert server.publish("private-1", 2) == 1
 
 
+async def test_grants_do_not_outlive_the_secret_that_signed_them(tmp_path, serve, connect):
+    from rakit_ws import Server
+
+    file = tmp_path / "rakit_ws.toml"
+
+    def write(secret):
+        file.write_text(
+            f'port = 0\nchannel_secret = "{secret}"\n[[channels]]\npattern = "private-*"\n'
+            'subscribe = "grant"\n[presence]\nenabled = false\n'
+        )
+
+    write(SECRET)
+    server = await serve(Server.from_config(file))
+    client = await connect(server)
+    signed = grant(client, "private-1")
+    assert await outcome(client, subscribe("private-1", grant=signed)) == "ok"
+    server.reload()
+    assert await outcome(client, publish("private-1")) == "ok"
+    write("another-secret-as-that-one-has-leaked")
+    server.reload()
+    assert await outcome(client, publish("private-1", grant=signed)) == "forbidden"
+
+
 async def test_reload_changes_what_is_asked_from_then_on(tmp_path, serve, connect):
     from rakit_ws import Server
 
@@ -266,7 +318,7 @@ async def test_reload_changes_what_is_asked_from_then_on(tmp_path, serve, connec
 
 
 async def test_grant_opens_a_channel_and_is_remembered(people, enter):
-    server = await people(**rule(subscribe="grant"))
+    server = await people(**rule(subscribe="grant", members="grant"))
     client = await enter(server)
     signed = grant(client, "private-1")
     assert await outcome(client, publish("private-1")) == "forbidden"
@@ -495,6 +547,31 @@ async def test_client_that_left_while_its_leave_was_asked_for_subscribes_to_noth
     assert server.channels == {}
 
 
+async def test_client_that_is_disconnected_while_its_leave_is_asked_for_publishes_nothing(
+    make_server, people, enter
+):
+    server = make_server()
+    release, asked = asyncio.Event(), asyncio.Event()
+
+    @server.channel_access("slow")
+    async def decide(client, action, channel):
+        if action == "publish":
+            asked.set()
+            await release.wait()
+        return True
+
+    await people(server)
+    listener, client = await enter(server), await enter(server)
+    assert await outcome(listener, subscribe("slow")) == "ok"
+    await client.send(publish("slow"))
+    await asked.wait()
+    (other,) = [each for each in server.clients.values() if each.id == client.id]
+    other.disconnect()
+    release.set()
+    await client.receive_close()
+    await listener.fence()
+
+
 async def test_mistakes_of_who_adds_functions(make_server, serve):
     server = make_server()
     for wrong in ("", 5):
@@ -550,16 +627,18 @@ async def test_members_need_an_id(people, enter):
 async def test_where_presence_is_off_members_are_told_to_nobody_unless_a_rule_says_so(
     people, enter
 ):
-    server = await people(channels=[{"pattern": "open"}])
+    rules = [{"pattern": "open", "members": "everyone"}, {"pattern": "news", "publish": "users"}]
+    server = await people(channels=rules)
     client = await enter(server)
     assert await outcome(client, members("chat")) == "forbidden"
+    assert await outcome(client, members("news")) == "forbidden"
     assert await outcome(client, members("open")) == "ok"
 
 
 async def test_who_is_undecided_is_no_member_yet(make_server, people, enter, dial):
     from raw_client import request
 
-    server = make_server(channels=[{"pattern": "lobby"}])
+    server = make_server(channels=[{"pattern": "lobby", "members": "everyone"}])
     release, asked = asyncio.Event(), asyncio.Event()
 
     @server.on("connect")

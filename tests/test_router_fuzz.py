@@ -106,7 +106,7 @@ async def test_any_text_is_answered_with_objects_of_the_protocol(serve, connect,
 
 guarded = st.fixed_dictionaries(
     {
-        "event": st.sampled_from(["subscribe", "message", "members"]),
+        "event": st.sampled_from(["subscribe", "message", "members", ""]),
         "channel": st.sampled_from(["room", "news"]),
     },
     optional={

@@ -42,7 +42,8 @@ class ChannelRule:
     """
     Who may subscribe to channels, publish in them, and see who hears them.
 
-    What is not given is as `subscribe`, and that is `everyone`.
+    What is not given is as `subscribe`, and that is `everyone`; without presence, `members` that is
+    not given is `nobody`.
     """
 
     pattern: str

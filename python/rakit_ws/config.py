@@ -590,7 +590,7 @@ class Config(Table):
         default="auto",
     )
     operators: tuple[str, ...] = option(
-        "users who may give commands, by the `id` or `email` of the `client.user` that a hook set",
+        "users who may give commands, by the `id` or `email` of `client.user`",
         names("user ids or e-mail addresses, as strings", is_line),
         default=(),
         zero="no user; the token still works",

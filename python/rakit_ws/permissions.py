@@ -60,8 +60,8 @@ class Permissions:
         self._deciders = tuple(deciders)
         self._counts = counts
         self._rules = [(Pattern(rule.pattern), rule) for rule in config.channels]
-        shown = "everyone" if config.presence.enabled else "nobody"
-        self._otherwise = ChannelRule("*", members=shown)
+        self._tells_presence = config.presence.enabled
+        self._otherwise = ChannelRule("*")
         self.are_open = not self._deciders and not self._rules
         """Whether everybody may subscribe and publish: nothing needs to be asked."""
         self._rule_for = lru_cache(maxsize=_CACHED_CHANNELS)(self._first_rule)
@@ -131,7 +131,10 @@ class Permissions:
     # --- the rules ----------------------------------------------------------------------------
 
     def _rule_allows(self, client: Client, action: Action, channel: str) -> bool:
-        audience = self._rule_for(channel).audience(action)
+        rule = self._rule_for(channel)
+        if action == "members" and not rule.members and not self._tells_presence:
+            return False
+        audience = rule.audience(action)
         if audience == "grant":
             return self._is_granted(client, channel)
         return self._is_in(client, audience)

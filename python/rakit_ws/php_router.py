@@ -84,14 +84,22 @@ class PhpRouter:
         return None
 
     def _members(self, payload: bytes, text: str) -> Members | None:
-        """Return what stands in an object; None for anything but an object that PHP reads."""
+        """
+        Return what stands in an object; None for what is text to PHP, and may be told to everyone.
+
+        Raises:
+            NotUnderstoodError: an object that PHP can't read, and that may be meant for some alone.
+
+        """
         if not text.startswith("{"):
             return None
         if len(payload) > self._max_depth and is_deeper(payload, self._max_depth):
-            return None
+            raise wire.bad_request("PHP reads no JSON that is nested so deeply")
         try:
             value = phpjson.decode(text)
         except phpjson.NotJsonError:
+            if _is_for_some(text):
+                raise wire.bad_request("PHP reads no half of a character") from None
             return None
         return value if isinstance(value, dict) else None
 
@@ -136,7 +144,7 @@ class PhpRouter:
             # There a message to some, which was no text, was told to everyone.
             self._ignore(client, "bad_request")
         elif name == "broadcast":
-            self._hub.broadcast(message.encode())
+            self._hub.broadcast(message.encode(), client.handle)
         elif name == "broadcast_to_channel":
             self._publish_bare(client, members["channel"], message)
         else:
@@ -151,7 +159,7 @@ class PhpRouter:
 
     def _publish_bare(self, client: Client, channel: object, message: str) -> None:
         if isinstance(channel, str) and wire.is_channel(channel):
-            self._hub.publish(channel, message.encode())
+            self._hub.publish(channel, message.encode(), client.handle)
         else:
             self._ignore(client, "bad_request")
 
@@ -214,7 +222,8 @@ class PhpRouter:
     ) -> None:
         try:
             await pending
-            act()
+            if not client.is_leaving:
+                act()
         except NotUnderstoodError as refusal:
             self._ignore(client, refusal.code.value)
 
@@ -236,6 +245,14 @@ class PhpRouter:
             client.id.encode(),
             phpjson.encode_text(text),
         )
+
+
+def _is_for_some(text: str) -> bool:
+    """Tell whether what PHP can't read is an object for one client or channel, or a command."""
+    inbound = wire.decode_leniently(text.encode())
+    if inbound is None:
+        return False
+    return any(key is not UNSET for key in (inbound.to, inbound.event, inbound.command))
 
 
 def new_counts() -> dict[str, int]:

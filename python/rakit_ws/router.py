@@ -49,8 +49,7 @@ class Router:
         self._presence = presence
         self._commands = commands
         self._permissions = permissions
-        # The event that needs nobody's leave: no event has an empty name.
-        self._unguarded = "message" if permissions.are_open else ""
+        self._is_open = permissions.are_open
         self._tokens = tokens
         self._rejects_plain_text = rejects_plain_text
         self._limits = hub.limits
@@ -79,7 +78,8 @@ class Router:
             if inbound.id:
                 request_id = wire.checked_id(inbound.id)
             elif (
-                inbound.event == self._unguarded
+                self._is_open
+                and inbound.event == "message"
                 and inbound.data
                 and inbound.channel
                 and inbound.command is UNSET
@@ -154,7 +154,6 @@ class Router:
             self._hub.acknowledge(client, request_id, "channel", wire.encode(channel))
         elif event == "members":
             channel = wire.text(inbound.channel, "channel")
-            wire.check_channel(channel)
             if not request_id:
                 raise wire.bad_request("members needs an id, to be answered")
             return self._permitted(
@@ -183,7 +182,9 @@ class Router:
     ) -> Awaitable[None] | None:
         """Act, now or when an async function has said that the client may."""
         pending = None
-        if action == "members" or not self._unguarded:
+        if action == "members" or not self._is_open:
+            # Before anybody is asked about it, or keeps it.
+            wire.check_channel(channel)
             grant = wire.grant(payload)
             pending = self._permissions.check(client, action, channel, grant)
         if pending is None:
@@ -196,7 +197,8 @@ class Router:
     ) -> None:
         try:
             await pending
-            act()
+            if not client.is_leaving:
+                act()
         except NotUnderstoodError as refusal:
             self._refuse(client, request_id, refusal)
 

@@ -254,6 +254,7 @@ class Running:
         """
         self._replace_users(users)
         is_new_token = config.operator_token != self._config.operator_token
+        is_new_secret = config.channel_secret != self._config.channel_secret
         self._config = config
         self._tick_s = _tick_s(config, self._systemd)
         self.engine.configure(**self._engine_settings(config))
@@ -267,6 +268,8 @@ class Running:
         for client in self._everyone():
             if is_new_token and client.has_token:
                 client.has_token = client.is_operator = False
+            if is_new_secret:
+                client.grants = frozenset()
             self._admit_to_commands(client)
         if self._timer is not None:
             self._timer.cancel()  # a deadline may have come nearer

@@ -57,7 +57,8 @@ class Server:
     A WebSocket server that speaks the protocol of the Rakit framework.
 
     Settings are those of `docs/options.md`, as keyword arguments; a table is a dict. Neither
-    files nor the environment are looked at here: that is `from_config`, and the command line.
+    files nor the environment are looked at here (but those of the application that `rakit.path` names):
+    that is `from_config`, and the command line.
     Everything runs in one event loop, uvloop or plain asyncio, and all methods but
     `call_soon_threadsafe` are to be called in it. Several servers may live in one process.
 
@@ -289,17 +290,17 @@ class Server:
     def _on_hangup(self) -> None:
         """Reload, whatever that may meet: a signal must not end a server that works."""
         log.info("reloading", signal="SIGHUP")
-        if self._source is not None and self.config.rakit.path:
+        if self._source is not None:
             self._require_running().tasks.run(self._reload_later(self._source))
             return
         with _surviving():
-            if self._source is None and self.config.tls.is_on:
+            if self.config.tls.is_on:
                 self.reload_certificate()  # the one thing of it that does not stand in code
             else:
                 self.reload()
 
     async def _reload_later(self, source: Callable[[], Config]) -> None:
-        """Reload where that asks PHP about an application: in a thread, as it takes its time."""
+        """Reload; read in a thread, as that may ask PHP about an application."""
         with _surviving():
             async with self._reloads:
                 with self._systemd.reloading():
@@ -369,8 +370,8 @@ class Server:
 
         What a running server cannot change (`docs/options.md`) stays as it was, and is logged
         as a warning. Nobody is disconnected, and no message is lost. The log is set up anew
-        only where `run` has set it up. With `rakit.path` it may wait for PHP, 0.1 s or up to 5 s;
-        SIGHUP has that done in a thread.
+        only where `run` has set it up. With `rakit.path` it may wait for PHP, 0.1 s or up to 5 s for
+        each of two runs; SIGHUP has that done in a thread.
 
         Raises:
             ConfigError: it is wrong, a file of TLS cannot be used, the log file cannot be opened,

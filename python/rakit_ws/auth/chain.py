@@ -93,7 +93,7 @@ class Chain:
                 continue
             if is_awaitable(found):
                 return self._identify_later(request, found, index, is_down=is_down)
-            if found is not None:
+            if found is not None and not self._has_expired(found):
                 return self._let_in(request, source, found)
         return self._nobody(is_down=is_down)
 
@@ -114,7 +114,7 @@ class Chain:
                 self._report(source, error)
                 is_down = True
                 continue
-            if found is not None:
+            if found is not None and not self._has_expired(found):
                 return self._let_in(request, source, found)
         return self._nobody(is_down=is_down)
 
@@ -196,7 +196,7 @@ class Chain:
             reraise_if_cancelled(error)
             self._report(source, error)
             raise SourceDownError("users can't be looked up now") from error
-        if found is None:
+        if found is None or self._has_expired(found):
             return None
         self._counts["users_identified"] += 1
         return Identified(found, source.name)

@@ -66,6 +66,8 @@ class HttpSource:
         # Not the environment's proxies: what is passed on are the secrets of users.
         self._client = new_client(timeout_s, connections=settings.max_requests, uses_proxies=False)
         self._turns = asyncio.Semaphore(settings.max_requests)
+        # Those who are there already leave turns to newcomers.
+        self._rechecks = asyncio.Semaphore(max(1, settings.max_requests // 2))
         self._hash_key = os.urandom(32)
         self._cached: dict[bytes, tuple[float, User]] = {}
         self._questions: dict[bytes, _Question] = {}
@@ -90,7 +92,11 @@ class HttpSource:
     def recheck(self, request: Request, _user: User) -> Awaitable[User | None] | None:
         """Return what the application says now, whatever is kept."""
         headers = self._passed_on(request)
-        return self._user(self._digest(headers), headers) if headers else None
+        return self._again(headers) if headers else None
+
+    async def _again(self, headers: Headers) -> User | None:
+        async with self._rechecks:
+            return await self._user(self._digest(headers), headers)
 
     def _passed_on(self, request: Request) -> Headers:
         found = ((name, request.header(name)) for name in self._names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from rakit_ws.auth.chain import is_awaitable
@@ -63,8 +64,9 @@ class Rechecks:
         self._tasks = tasks
         self._counts = counts
         # Each client with the time of its last check; that of the head is the oldest.
-        self._queue: dict[Client, float] = {}
-        self._doubted: dict[Client, float] = {}
+        # A dict would walk over all that have left its head to find the next one.
+        self._queue: OrderedDict[Client, float] = OrderedDict()
+        self._doubted: OrderedDict[Client, float] = OrderedDict()
         self._under_way: set[asyncio.Task[None]] = set()
         self._is_stopped = False
         self._due = 0.0
@@ -89,7 +91,7 @@ class Rechecks:
         """Look at each client once in so many seconds; 0: never."""
         self._interval_s = interval_s
         self._disarm()
-        self._queue = dict.fromkeys(self._queue, self._clock.time())
+        self._queue = OrderedDict.fromkeys(self._queue, self._clock.time())
         self._arm()
 
     def stop(self) -> None:
