@@ -73,11 +73,12 @@ def test_guides_have_the_same_steps_and_rows():
     assert counts[0] == counts[1]
 
 
-def test_configuration_of_the_guide_is_one(tmp_path):
+def test_configuration_of_the_guide_is_one(folder, tmp_path):  # noqa: F811
     file = tmp_path / "rakit_ws.toml"
-    file.write_text(block(GUIDES[0], "toml"))
+    file.write_text(block(GUIDES[0], "toml").replace("/var/www/application", str(folder)))
     config = load(file=file)
     assert (config.path, config.presence.group_by) == ("/ws", "user")
+    assert config.auth.sources == ("rakit",)
     assert config.warnings() == []
 
 
