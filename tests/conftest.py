@@ -8,6 +8,7 @@ import itertools
 import logging
 
 import pytest
+from hypothesis import settings
 
 from rakit_backends import (  # noqa: F401 - fixtures
     mariadb_url,
@@ -17,6 +18,10 @@ from rakit_backends import (  # noqa: F401 - fixtures
 )
 from rakit_ws import Server
 from raw_client import RawClient, within
+
+# The same examples everywhere, however slow the machine. `--hypothesis-profile default` has others.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.load_profile("fixed")
 
 # Presence would come in between the messages that most tests are about.
 QUIET = {"port": 0, "presence": {"enabled": False}}

@@ -42,6 +42,8 @@ def folder(tmp_path):
     """Make an application with two users in SQLite, and one session, of user 1."""
     folder = tmp_path / "application"
     shutil.copytree(APPLICATION, folder)
+    for each in ("database", "sessions"):  # git keeps no empty folders
+        (folder / "storage" / each).mkdir(parents=True, exist_ok=True)
     shutil.copy(FIXTURES / "database/application.sqlite", folder / "storage/database")
     session_file(folder / "storage/sessions").write_bytes(GUARD + record())
     return folder
