@@ -128,7 +128,8 @@ async def live_half_open(place):
             client.reset()
             return
         client.end()
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        # RuntimeError: a Ping that we cannot answer any more.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, RuntimeError):
             await read_to_the_end(client)
 
 
