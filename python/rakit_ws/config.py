@@ -772,7 +772,7 @@ def _suspicions(config: Config) -> Iterator[tuple[bool, str]]:
     )
     sources = len(set(config.auth.sources))
     yield (
-        config.source_timeout(sources) < config.auth.timeout,
+        sources > 0 and config.source_timeout(sources) < config.auth.timeout,
         f"auth.timeout: {sources} sources do not fit in handshake_timeout: each has "
         f"{config.source_timeout(sources):g} s",
     )
