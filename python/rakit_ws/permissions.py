@@ -206,6 +206,15 @@ class Permissions:
         return wire.NotUnderstoodError(ErrorCode.INTERNAL, "whether you may can't be told now")
 
 
+async def act_when_permitted(
+    client: Client, pending: Awaitable[None], act: Callable[[], object]
+) -> None:
+    """Act once `check` has come to its end, unless the client was disconnected meanwhile."""
+    await pending
+    if not client.is_leaving:
+        act()
+
+
 def new_counts() -> dict[str, int]:
     """Make the totals of a server (`docs/counters.md`)."""
     return {"channel_refusals": 0, "user_message_refusals": 0}

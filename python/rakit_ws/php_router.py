@@ -11,6 +11,7 @@ from rakit_ws import phpjson, wire
 from rakit_ws._core import TEXT, is_deeper
 from rakit_ws.codes import CloseCode
 from rakit_ws.log import log
+from rakit_ws.permissions import act_when_permitted
 from rakit_ws.wire import NotUnderstoodError
 
 if TYPE_CHECKING:
@@ -221,9 +222,7 @@ class PhpRouter:
         self, client: Client, pending: Awaitable[None], act: Callable[[], object]
     ) -> None:
         try:
-            await pending
-            if not client.is_leaving:
-                act()
+            await act_when_permitted(client, pending, act)
         except NotUnderstoodError as refusal:
             self._ignore(client, refusal.code.value)
 

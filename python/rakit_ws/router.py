@@ -9,6 +9,7 @@ from msgspec import UNSET, DecodeError
 from rakit_ws import wire
 from rakit_ws._core import TEXT, is_deeper
 from rakit_ws.codes import ErrorCode
+from rakit_ws.permissions import act_when_permitted
 from rakit_ws.wire import NotUnderstoodError
 
 if TYPE_CHECKING:
@@ -196,9 +197,7 @@ class Router:
         self, client: Client, pending: Awaitable[None], request_id: bytes, act: Callable[[], None]
     ) -> None:
         try:
-            await pending
-            if not client.is_leaving:
-                act()
+            await act_when_permitted(client, pending, act)
         except NotUnderstoodError as refusal:
             self._refuse(client, request_id, refusal)
 
