@@ -43,9 +43,9 @@ TIMEOUT_S = 15
 
 
 class Process:
-    """A server in a process of its own; `addresses` are the URLs that it printed so far."""
+    """A server in a process of its own; `urls` are those that it printed so far."""
 
-    def __init__(self, *command, urls, **environment):
+    def __init__(self, *command, urls, patience_s=TIMEOUT_S, **environment):
         self._process = subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
@@ -56,20 +56,25 @@ class Process:
         )
         self.printed = []
         self.urls = []
-        for line in self._process.stdout:
-            self.printed.append(line)
-            self.urls += re.findall(r"(?:ws|http)://[\w.:]+", line)
-            if len(self.urls) == urls:
-                break
-        else:
-            pytest.fail(f"never said where it listens: {''.join(self.printed)}")
+        self._said_enough = threading.Event()
         # What else it says must not fill the pipe.
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(urls,), daemon=True)
         self._reader.start()
+        self._said_enough.wait(patience_s)
+        if len(self.urls) < urls:
+            self.end(signal.SIGKILL)
+            pytest.fail(f"never said where it listens: {''.join(self.printed)}")
 
-    def _read(self):
+    def _read(self, urls):
         with self._process.stdout as lines:
-            self.printed.extend(lines)
+            for line in lines:
+                self.printed.append(line)
+                if len(self.urls) < urls:
+                    self.urls += re.findall(r"(?:ws|http)://[\w.:]+", line)
+                if len(self.urls) >= urls:
+                    self._said_enough.set()
+        # It says nothing more: no need to wait.
+        self._said_enough.set()
 
     @property
     def address(self):

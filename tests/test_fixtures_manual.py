@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,7 +106,15 @@ async def test_ping_is_swallowed(trio):
     await nothing_more(trio)
 
 
-async def test_presence_lists_users_as_the_manual_shows_them(trio, connect):
+@pytest.fixture
+def connecting_at(monkeypatch):
+    """Let all clients connect at the same time: a Unix time stamp, with a fraction."""
+    now_s = 1795446000.75
+    monkeypatch.setattr("rakit_ws.hub.client.time", SimpleNamespace(time=lambda: now_s))
+    return now_s
+
+
+async def test_presence_lists_users_as_the_manual_shows_them(connecting_at, trio):
     await trio[0].send({"command": "presence"})
     presence = await trio[2].receive()
     assert set(presence) == {"type", "users", "count"}
@@ -116,7 +124,7 @@ async def test_presence_lists_users_as_the_manual_shows_them(trio, connect):
         assert user["name"] == "Guest"
         assert user["email"] is None
         assert isinstance(user["connected_at"], int)
-        assert abs(user["connected_at"] - time.time()) < 60
+        assert user["connected_at"] == int(connecting_at)
 
 
 async def test_basic_chat_greets_in_the_segment_that_opens_it(serve, dial):
