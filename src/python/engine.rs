@@ -4,65 +4,24 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pyo3::IntoPyObjectExt;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
-use crate::engine::{
-    Closed, Event, Handle, Metronome, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard, Side,
-};
+use crate::engine::{Handle, Metronome, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard};
 use crate::protocol::handshake::HeaderLine;
-use crate::protocol::{CloseCode, Kind, Opcode, Refusal, utf8};
+use crate::protocol::{Opcode, Refusal, utf8};
 
+use super::arguments::{close_code, data_opcode, header_lines, refusal_status, seconds};
 use super::buffer::BytesBuffer;
 use super::errors::UsageError;
-use super::frames::bytes_of;
-use super::request::Request;
+use super::rows::{Row, note};
 use super::settings::overlaid;
 use super::tls::TlsIdentity;
 
-const TEXT: u8 = Opcode::Text as u8;
-const BINARY: u8 = Opcode::Binary as u8;
-const REQUESTED: u8 = 16;
-const ABANDONED: u8 = 17;
-const REFUSED: u8 = 18;
-const IDLE: u8 = 19;
-const CLOSED: u8 = 20;
-const ACCEPT_PAUSED: u8 = 21;
-const ACCEPT_RESUMED: u8 = 22;
-const DROPPING: u8 = 23;
-const RATE_LIMITED: u8 = 24;
-const ABORTED: u8 = 25;
-const MEMORY_SHORT: u8 = 26;
-const MEMORY_AMPLE: u8 = 27;
-const TLS_FAILED: u8 = 28;
-
-/// The first element of each event of [`Engine::poll`], under its name in Python.
-pub const KINDS: [(&str, u8); 15] = [
-    ("TEXT", TEXT),
-    ("BINARY", BINARY),
-    ("REQUESTED", REQUESTED),
-    ("ABANDONED", ABANDONED),
-    ("REFUSED", REFUSED),
-    ("IDLE", IDLE),
-    ("CLOSED", CLOSED),
-    ("ACCEPT_PAUSED", ACCEPT_PAUSED),
-    ("ACCEPT_RESUMED", ACCEPT_RESUMED),
-    ("DROPPING", DROPPING),
-    ("RATE_LIMITED", RATE_LIMITED),
-    ("ABORTED", ABORTED),
-    ("MEMORY_SHORT", MEMORY_SHORT),
-    ("MEMORY_AMPLE", MEMORY_AMPLE),
-    ("TLS_FAILED", TLS_FAILED),
-];
-
 /// For fewer, it need not be known how long a flush takes.
 const MANY_RECIPIENTS: usize = 16;
-
-/// An event on its way to Python: what it is, whom it concerns, the rest.
-type Row = (u8, u64, Py<PyAny>);
 
 /// Whether a flush is on its way.
 #[derive(PartialEq, Eq)]
@@ -504,95 +463,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-fn note(
-    py: Python<'_>,
-    event: Event<'_, BytesBuffer>,
-    rows: &mut Vec<Row>,
-    failed: &mut Option<PyErr>,
-) {
-    match row(py, event) {
-        Ok(row) => rows.push(row),
-        Err(error) => *failed = Some(error),
-    }
-}
-
-fn row(py: Python<'_>, event: Event<'_, BytesBuffer>) -> PyResult<Row> {
-    Ok(match event {
-        Event::Message { handle, kind, payload } => {
-            let opcode = match kind {
-                Kind::Text => TEXT,
-                Kind::Binary => BINARY,
-            };
-            (opcode, handle.to_bits(), bytes_of(py, payload).into_any().unbind())
-        }
-        Event::Requested { handle, request, peer, proxy, is_secure } => {
-            let request = Py::new(py, Request::new(request, peer, proxy, is_secure))?;
-            (REQUESTED, handle.to_bits(), request.into_any())
-        }
-        Event::Abandoned { handle, reason } => (ABANDONED, handle.to_bits(), object(py, reason)?),
-        Event::Refused { peer, refusal } => {
-            let what = (refusal.status, refusal.reason, peer.to_string());
-            (REFUSED, 0, object(py, what)?)
-        }
-        Event::Aborted { peer, reason } => (ABORTED, 0, object(py, (reason, peer.to_string()))?),
-        Event::RateLimited { handle } => (RATE_LIMITED, handle.to_bits(), py.None()),
-        Event::TlsFailed { peer, reason } => {
-            (TLS_FAILED, 0, object(py, (reason, peer.to_string()))?)
-        }
-        Event::Idle { handle } => (IDLE, handle.to_bits(), py.None()),
-        Event::Closed { handle, closed: Closed { code, reason, side } } => {
-            (CLOSED, handle.to_bits(), object(py, (code.get(), reason, name_of(side)))?)
-        }
-        Event::Dropping { handle, queued } => (DROPPING, handle.to_bits(), object(py, queued)?),
-        Event::MemoryShort { held } => (MEMORY_SHORT, 0, object(py, held)?),
-        Event::MemoryAmple { held } => (MEMORY_AMPLE, 0, object(py, held)?),
-        Event::AcceptPaused { error } => (ACCEPT_PAUSED, 0, object(py, error.to_string())?),
-        Event::AcceptResumed => (ACCEPT_RESUMED, 0, py.None()),
-    })
-}
-
-fn object<'py>(py: Python<'py>, value: impl IntoPyObjectExt<'py>) -> PyResult<Py<PyAny>> {
-    value.into_py_any(py)
-}
-
-fn name_of(side: Side) -> &'static str {
-    match side {
-        Side::Peer => "peer",
-        Side::Server => "server",
-        Side::Lost => "lost",
-    }
-}
-
-fn data_opcode(opcode: Option<&Bound<'_, PyInt>>) -> PyResult<Opcode> {
-    let Some(opcode) = opcode else { return Ok(Opcode::Text) };
-    match opcode.extract() {
-        Ok(TEXT) => Ok(Opcode::Text),
-        Ok(BINARY) => Ok(Opcode::Binary),
-        _ => Err(UsageError::new_err(format!("opcode must be 1 or 2, not {opcode}"))),
-    }
-}
-
-fn close_code(code: &Bound<'_, PyInt>) -> PyResult<CloseCode> {
-    let wrong = || UsageError::new_err(format!("{code} must not be in a Close frame"));
-    code.extract().ok().and_then(CloseCode::on_wire).ok_or_else(wrong)
-}
-
-fn refusal_status(status: &Bound<'_, PyInt>) -> PyResult<u16> {
-    let wrong = || UsageError::new_err(format!("status must be 400 to 599, not {status}"));
-    status.extract().ok().filter(|status| (400..600).contains(status)).ok_or_else(wrong)
-}
-
-fn header_lines(headers: Option<&[(String, String)]>) -> PyResult<Vec<HeaderLine>> {
-    headers
-        .unwrap_or_default()
-        .iter()
-        .map(|(name, value)| Ok(HeaderLine::new(name, value)?))
-        .collect()
-}
-
-#[allow(clippy::cast_precision_loss)] // Exact up to 285,000 years.
-fn seconds(millis: Millis) -> f64 {
-    millis as f64 / 1000.0
 }

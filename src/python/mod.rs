@@ -3,12 +3,14 @@
 //! Every function here converts, calls and converts back. `python/rakit_ws/_core.pyi` says what
 //! each means; a test holds the two together.
 
+mod arguments;
 mod buffer;
 mod engine;
 mod errors;
 mod frames;
 mod json;
 mod request;
+mod rows;
 mod settings;
 mod tls;
 
@@ -35,6 +37,6 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        super::engine::KINDS.iter().try_for_each(|(name, kind)| module.add(*name, *kind))
+        super::rows::KINDS.iter().try_for_each(|(name, kind)| module.add(*name, *kind))
     }
 }

@@ -1,0 +1,48 @@
+//! What Python says to an engine, checked.
+
+use pyo3::prelude::*;
+use pyo3::types::PyInt;
+
+use crate::engine::Millis;
+use crate::protocol::handshake::HeaderLine;
+use crate::protocol::{CloseCode, Opcode};
+
+use super::errors::UsageError;
+use super::rows::{BINARY, TEXT};
+
+/// The opcode of a message; text, if there is none.
+pub fn data_opcode(opcode: Option<&Bound<'_, PyInt>>) -> PyResult<Opcode> {
+    let Some(opcode) = opcode else { return Ok(Opcode::Text) };
+    match opcode.extract() {
+        Ok(TEXT) => Ok(Opcode::Text),
+        Ok(BINARY) => Ok(Opcode::Binary),
+        _ => Err(UsageError::new_err(format!("opcode must be 1 or 2, not {opcode}"))),
+    }
+}
+
+/// A code that may be in a Close frame.
+pub fn close_code(code: &Bound<'_, PyInt>) -> PyResult<CloseCode> {
+    let wrong = || UsageError::new_err(format!("{code} must not be in a Close frame"));
+    code.extract().ok().and_then(CloseCode::on_wire).ok_or_else(wrong)
+}
+
+/// The status of a refused handshake.
+pub fn refusal_status(status: &Bound<'_, PyInt>) -> PyResult<u16> {
+    let wrong = || UsageError::new_err(format!("status must be 400 to 599, not {status}"));
+    status.extract().ok().filter(|status| (400..600).contains(status)).ok_or_else(wrong)
+}
+
+/// Header lines that may be sent.
+pub fn header_lines(headers: Option<&[(String, String)]>) -> PyResult<Vec<HeaderLine>> {
+    headers
+        .unwrap_or_default()
+        .iter()
+        .map(|(name, value)| Ok(HeaderLine::new(name, value)?))
+        .collect()
+}
+
+/// A time for Python.
+#[allow(clippy::cast_precision_loss)] // Exact up to 285,000 years.
+pub fn seconds(millis: Millis) -> f64 {
+    millis as f64 / 1000.0
+}
