@@ -6,14 +6,18 @@ The proof: rakit_ws beside the best, the same work in one run, one core for each
 How is the way of `load.py`: rounds are interleaved, each with fresh processes, and a ratio is taken
 within each round; what decides is the server's CPU time for a message. Beside the table of
 `targets.py` it measures how costs grow, and the latency below capacity. Writes `results.json`,
-`results.md` and plots (SVG) into a directory; `--readme` puts the tables into `README.md` too.
-Linux only.
+`results.md` and plots (SVG) into a directory; `--readme` puts tables and plots into `README.md` too.
+`results.json` is written after each scenario: a run that is stopped shows what it has measured, and
+`--resume` goes on with it. Linux only.
+
+Ends with 0 where all was measured, be it as good as asked or not (`What we lose` says so); 1 where
+something failed meanwhile; 2 for wrong arguments, a peer that is named but not installed among them;
+130 and 143 where it was stopped by SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import signal
@@ -21,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,220 +33,107 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import decode
 import plots
 import tables
-from load import (
-    SPARE_DESCRIPTORS,
-    Bench,
-    Effort,
-    Result,
-    console,
-    generator,
-    installed,
-    measure,
-    raise_descriptor_limit,
-)
-from servers import PEERS, RAKIT_WS, ROOT, Server
-from targets import (
-    CURVE_PEERS,
-    CURVES,
-    DECODER_ROWS,
-    LATENCY,
-    LATENCY_PEERS,
-    LOADS,
-    QUICK_LOADS,
-    ROWS,
-    Curve,
-    Row,
-)
+from comparison import Comparison
+from effort import FULL, Effort, add_arguments
+from load import Bench, Result, console, generator, measure
+from plan import PARTS, Plan, planned
+from servers import PEERS, ROOT, peers_named
+from targets import CURVE_PEERS, DECODER_ROWS, LATENCY, LATENCY_PEERS
 
-FULL = Effort(rounds=3, warmup_s=1.0, seconds=3.0)
 QUICK = Effort(rounds=1, warmup_s=0.3, seconds=0.7)
-PARTS = ("decoder", "table", "curves", "latency")
 RESULTS = ROOT / "benches" / "results" / "compare"
-
-
-@dataclass
-class Comparison:
-    """All that was measured, and what is needed to read it later."""
-
-    command: str
-    began: str
-    commit: str
-    machine: dict[str, object]
-    versions: dict[str, dict[str, str]]
-    effort: Effort
-    not_measured: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    decoder: dict[str, list[decode.Result]] = field(default_factory=dict)
-    # The results of each row, of each point of a curve, of each load; rakit_ws first.
-    rows: dict[str, list[Result]] = field(default_factory=dict)
-    curves: dict[str, dict[int, list[Result]]] = field(default_factory=dict)
-    latency: dict[str, dict[float, Result]] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, object]:
-        """All figures; every round of each."""
-        curves = {
-            key: {str(size): whole(results) for size, results in points.items()}
-            for key, points in self.curves.items()
-        }
-        latency = {
-            name: {str(load): result.as_json([]) for load, result in loads.items()}
-            for name, loads in self.latency.items()
-        }
-        return {
-            **{key: value for key, value in vars(self).items() if key not in MEASURED},
-            "effort": asdict(self.effort),
-            "decoder": {
-                case: [asdict(each) for each in results] for case, results in self.decoder.items()
-            },
-            "rows": {name: whole(results) for name, results in self.rows.items()},
-            "curves": curves,
-            "latency": latency,
-        }
-
-
-MEASURED = ("effort", "decoder", "rows", "curves", "latency")
-
-
-def whole(results: Sequence[Result]) -> list[dict[str, object]]:
-    """Return those that did not fail; the ratio to another that failed does not exist either."""
-    sound = [result for result in results if not result.fault]
-    return [result.as_json(sound) for result in sound]
-
-
-# What is to be done -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure, of whom."""
-
-    servers: Sequence[Server]
-    rows: Sequence[Row]
-    curves: Sequence[Curve]
-    loads: Sequence[float]
-    decodes: bool
-
-    def serving(self, row: Row) -> list[Server]:
-        """Return who can do a row's work."""
-        return [server for server in self.servers if server.serves(row.scenario.application)]
-
-    def among(self, names: Sequence[str]) -> list[Server]:
-        """Return rakit_ws, and those of its peers with these names."""
-        return [each for each in self.servers if each is RAKIT_WS or each.name in names]
-
-    def steps(self, rounds: int) -> int:
-        """How many rounds there are in all."""
-        rows = sum(len(self.serving(row)) for row in self.rows)
-        points = sum(len(curve.points) for curve in self.curves) * len(self.among(CURVE_PEERS))
-        latency = (len(self.loads) + 1 if self.loads else 0) * len(self.among(LATENCY_PEERS))
-        return (rows + points + latency) * rounds
-
-
-def planned(arguments: argparse.Namespace, missing: dict[str, str]) -> Plan:
-    peers = [PEERS[name] for name in arguments.peers]
-    quick, text, parts = arguments.quick, arguments.scenarios, arguments.parts
-    descriptors = raise_descriptor_limit()
-    rows = [
-        row
-        for row in ROWS
-        if "table" in parts and text in row.scenario.name and (row.quick or text or not quick)
-    ]
-    for row in list(rows):
-        if row.scenario.connections + SPARE_DESCRIPTORS > descriptors:
-            missing[row.scenario.name] = f"only {descriptors} descriptors"
-            rows.remove(row)
-        elif not RAKIT_WS.serves(row.scenario.application):
-            missing[row.scenario.name] = "rakit_ws does not compress"
-            rows.remove(row)
-    curves = [
-        cut_to(curve, descriptors, missing)
-        for curve in CURVES
-        if "curves" in parts and text in curve.name and (curve.quick or text or not quick)
-    ]
-    loads = QUICK_LOADS if quick else LOADS
-    return Plan(
-        installed([RAKIT_WS, *peers], missing),
-        rows,
-        [without_middle(curve) for curve in curves] if quick else curves,
-        loads if "latency" in parts and text in "latency" else (),
-        decodes="decoder" in parts and text in "decoder",
-    )
-
-
-def cut_to(curve: Curve, descriptors: int, missing: dict[str, str]) -> Curve:
-    """Leave out the points that this machine has no descriptors for."""
-    fit = tuple(
-        point for point in curve.points if point[1].connections + SPARE_DESCRIPTORS <= descriptors
-    )
-    if len(fit) < len(curve.points):
-        missing[curve.name] = f"only {descriptors} descriptors: cut short"
-    return replace(curve, points=fit)
-
-
-def without_middle(curve: Curve) -> Curve:
-    return replace(curve, points=(curve.points[0], curve.points[-1]))
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 
 
 # The run ------------------------------------------------------------------------------------------
 
 
 Show = Callable[[str], None]
+Keep = Callable[[], None]
 
 
-def run(bench: Bench, plan: Plan, comparison: Comparison, show: Show) -> None:
+def run(bench: Bench, plan: Plan, comparison: Comparison, show: Show, keep: Keep) -> None:
     """Measure all of it; what failed is said at once, and does not stop the rest."""
     for row in plan.rows:
         results = measure(bench, row.scenario, plan.serving(row), show)
         comparison.rows[row.scenario.name] = results
-        tell(comparison, row, results)
+        note_faults(comparison, results)
+        keep()
+        console.print(tables.row(comparison, row, results))
     for curve in plan.curves:
-        points = comparison.curves.setdefault(curve.key, {})
         for size, scenario in curve.points:
-            points[size] = measure(bench, scenario, plan.among(CURVE_PEERS), show)
-            say_faults(comparison, points[size])
-        console.print(tables.curve(curve, points))
+            results = measure(bench, scenario, plan.among(CURVE_PEERS), show)
+            points = {**comparison.curves.get(curve.key, {}), size: results}
+            comparison.curves[curve.key] = dict(sorted(points.items()))
+            note_faults(comparison, results)
+            keep()
+        console.print(tables.curve(curve, comparison.curves[curve.key]))
     if plan.loads:
-        measure_latency(bench, plan, comparison, show)
+        measure_latency(bench, plan, comparison, show, keep)
 
 
-def tell(comparison: Comparison, row: Row, results: Sequence[Result]) -> None:
-    say_faults(comparison, results)
-    console.print(tables.row(row, results))
-
-
-def say_faults(comparison: Comparison, results: Sequence[Result]) -> None:
+def note_faults(comparison: Comparison, results: Sequence[Result]) -> None:
+    """Say who failed; one that has not any more is forgiven."""
     for result in results:
+        name = f"{result.scenario.name}: {result.server}"
+        comparison.failed.pop(name, None)
         if result.fault:
-            comparison.failed[f"{result.scenario.name}: {result.server}"] = result.fault
-            text = f"FAILED: {result.scenario.name}: {result.server}: {result.fault}"
-            console.print(text, style="red", markup=False)
+            comparison.failed[name] = result.fault
+            console.print(f"FAILED: {name}: {result.fault}", style="red", markup=False)
 
 
-def measure_latency(bench: Bench, plan: Plan, comparison: Comparison, show: Show) -> None:
+def measure_latency(
+    bench: Bench, plan: Plan, comparison: Comparison, show: Show, keep: Keep
+) -> None:
     """Find each server's capacity, then send at parts of it, whatever comes back."""
     servers = plan.among(LATENCY_PEERS)
     capacity = measure(bench, LATENCY, servers, show)
-    say_faults(comparison, capacity)
+    note_faults(comparison, capacity)
     for server, most in zip(servers, capacity, strict=True):
         if most.fault:
             continue
-        loads = comparison.latency.setdefault(server.name, {})
         for load in plan.loads:
             scenario = LATENCY.at_rate(load * most.spread("per_s").median)
             [result] = measure(bench, scenario, [server], show)
-            say_faults(comparison, [result])
+            note_faults(comparison, [result])
             if not result.fault:
-                loads[load] = result
+                comparison.latency.setdefault(server.name, {})[load] = result
+            keep()
     console.print(tables.latency(comparison.latency))
 
 
-def measure_decoders(comparison: Comparison, *, quick: bool) -> None:
+def measure_decoders(comparison: Comparison, keep: Keep, *, quick: bool) -> None:
     effort = decode.QUICK if quick else decode.FULL
     decode.note_missing()
+    for name, reason in decode.missing.items():
+        comparison.not_measured[f"decoder of {name}"] = reason
     for row in DECODER_ROWS:
         results = decode.measure(row.case, effort, "")
         comparison.decoder[str(row.case)] = results
+        keep()
         decode.print_table(row.case, results)
+
+
+def run_all(bench: Bench, plan: Plan, comparison: Comparison, keep: Keep, *, quick: bool) -> None:
+    """Measure the decoders, then the servers, below them a bar."""
+    if plan.decodes:
+        measure_decoders(comparison, keep, quick=quick)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    silent = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=silent) as progress:
+        task = progress.add_task("", total=plan.steps(bench.effort.rounds))
+
+        def show(what: str) -> None:
+            progress.update(task, description=what, advance=0 if what else 1)
+
+        run(bench, plan, comparison, show, keep)
+    comparison.finished = True
 
 
 # The whole ----------------------------------------------------------------------------------------
@@ -253,31 +144,33 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="minutes instead of an hour; rough")
     parser.add_argument(
         "--peers",
-        type=some_of(PEERS),
-        default=list(PEERS),
+        type=peers_named,
         metavar="NAMES",
-        help=f"of {','.join(PEERS)}; default all",
+        help=f"of {','.join(PEERS)}, all of them installed; default those that are",
     )
-    parser.add_argument("--parts", type=some_of(PARTS), default=list(PARTS), metavar="NAMES")
+    parser.add_argument("--parts", type=parts_named, default=list(PARTS), metavar="NAMES")
     parser.add_argument(
         "--scenarios", default="", metavar="TEXT", help="only what has TEXT in its name"
     )
-    parser.add_argument("--rounds", type=int, metavar="N")
-    parser.add_argument("--seconds", type=float, metavar="S", help="measured seconds of a round")
+    add_arguments(parser)
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR")
     parser.add_argument(
-        "--readme", action="store_true", help="put the tables into benches/README.md"
+        "--readme", action="store_true", help="put tables and plots into benches/README.md"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --output that was stopped"
+    )
+    parser.add_argument(
+        "--render", action="store_true", help="measure nothing, show the run in --output anew"
     )
     return parser.parse_args()
 
 
-def some_of(known: Sequence[str] | dict[str, Server]) -> Callable[[str], list[str]]:
-    def names(text: str) -> list[str]:
-        given = [name for name in text.split(",") if name]
-        if unknown := [name for name in given if name not in known]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(known)}")
-        return given
-
+def parts_named(text: str) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in PARTS:
+            raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(PARTS)}")
     return names
 
 
@@ -310,19 +203,13 @@ def commit() -> str:
 def main() -> int:
     if sys.platform != "linux":
         raise SystemExit("this bench reads /proc, and its generator needs epoll: Linux only")
-    # Told to stop, stop what was started, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = parse_arguments()
-    usual = QUICK if arguments.quick else FULL
-    effort = replace(
-        usual,
-        rounds=arguments.rounds or usual.rounds,
-        seconds=arguments.seconds or usual.seconds,
-    )
+    if arguments.render:
+        publish(kept(arguments.output), arguments.output, readme=arguments.readme)
+        return 0
+    effort = (QUICK if arguments.quick else FULL).but(arguments)
     missing: dict[str, str] = {}
     plan = planned(arguments, missing)
-    for name, reason in missing.items():
-        console.print(f"NOT MEASURED: {name}: {reason}")
     comparison = Comparison(
         command=" ".join(["python", "benches/compare.py", *sys.argv[1:]]),
         began=time.strftime("%Y-%m-%d %H:%M"),
@@ -332,41 +219,54 @@ def main() -> int:
         effort=effort,
         not_measured=missing,
     )
-    run_all(Bench(generator(), effort), plan, comparison, quick=arguments.quick)
-    write(comparison, arguments.output, readme=arguments.readme)
+    if arguments.resume:
+        comparison = resumed(comparison, arguments.output)
+        plan = plan.without(comparison)
+    return compare(Bench(generator(), effort), plan, comparison, arguments)
+
+
+def resumed(comparison: Comparison, directory: Path) -> Comparison:
+    """Return the run in a directory, to go on with."""
+    earlier = kept(directory)
+    if not earlier.is_of_the_same(comparison):
+        raise SystemExit(
+            f"the run in {directory} has another commit, other versions, peers, rounds or seconds"
+        )
+    return replace(earlier, finished=False, not_measured=comparison.not_measured, failed={})
+
+
+def kept(directory: Path) -> Comparison:
+    try:
+        return Comparison.kept(directory)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SystemExit(f"no run to be read in {directory}: {error!r}") from None
+
+
+def compare(bench: Bench, plan: Plan, comparison: Comparison, arguments: argparse.Namespace) -> int:
+    """Measure what is planned, and show what was measured, be it all or not; return the exit code."""
+    directory = arguments.output
+    # Told to stop, stop what was started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        run_all(bench, plan, comparison, lambda: comparison.keep(directory), quick=arguments.quick)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        publish(comparison, directory, readme=arguments.readme)
     return 1 if comparison.failed else 0
 
 
-def run_all(bench: Bench, plan: Plan, comparison: Comparison, *, quick: bool) -> None:
-    if plan.decodes:
-        measure_decoders(comparison, quick=quick)
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    silent = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=silent) as progress:
-        task = progress.add_task("", total=plan.steps(bench.effort.rounds))
-
-        def show(what: str) -> None:
-            progress.update(task, description=what, advance=0 if what else 1)
-
-        run(bench, plan, comparison, show)
-
-
-def write(comparison: Comparison, directory: Path, *, readme: bool) -> None:
-    """Write figures, tables and plots; none of those that were not measured."""
+def publish(comparison: Comparison, directory: Path, *, readme: bool) -> None:
+    """Write figures, tables and plots; `README.md` keeps those of the last run that was whole."""
     directory.mkdir(parents=True, exist_ok=True)
-    figures = json.dumps(comparison.as_json(), indent=1)
-    (directory / "results.json").write_text(figures + "\n", "utf-8")
     drawn = plots.draw(comparison, directory)
-    text = tables.markdown(comparison, drawn)
-    (directory / "results.md").write_text(text, "utf-8")
-    if readme:
-        tables.put_into_readme(text, directory)
-    console.print(f"written to {directory}: results.json, results.md, {', '.join(drawn)}")
+    comparison.keep(directory)
+    (directory / "results.md").write_text(tables.markdown(comparison, drawn), "utf-8")
+    if readme and comparison.finished:
+        tables.put_into_readme(comparison, drawn, directory)
+    elif readme:
+        console.print("NOT in README.md: the run was stopped before its end", style="red")
+    console.print(f"written to {directory}: {', '.join(['results.json', 'results.md', *drawn])}")
 
 
 if __name__ == "__main__":

@@ -287,6 +287,12 @@ class Result:
     megabytes_per_s: Spread
     times_slower: Spread
 
+    @classmethod
+    def from_json(cls, figures: dict[str, Any]) -> Result:
+        """Return what `asdict` was called on."""
+        spreads = {key: Spread(**each) for key, each in figures.items() if isinstance(each, dict)}
+        return cls(**{**figures, **spreads})
+
 
 def measure(case: Case, effort: Effort, step: str) -> list[Result]:
     """Measure all implementations in rounds; `times_slower` is relative to the first of them."""

@@ -142,17 +142,21 @@ def judge(figures: dict[str, float], committed: dict[str, float], same: dict[Par
             sound = False
             print(f"{work.name:20} {figure:12,.1f} {'none':>12}           NOT COMMITTED: --update")
             continue
+        verdict = leaves(figure, known, TOLERANCE if same[work.part] else TOLERANCE_ELSEWHERE)
+        sound = sound and not verdict
         change = figure / known - 1
-        tolerance = TOLERANCE if same[work.part] else TOLERANCE_ELSEWHERE
-        verdict = ""
-        if abs(change) > tolerance:
-            sound = False
-            verdict = "MORE: a regression" if change > 0 else "LESS: commit it (--update)"
         print(f"{work.name:20} {figure:12,.1f} {known:12,.1f} {change:+8.1%}  {verdict}".rstrip())
-    for name in committed.keys() - figures.keys():
+    for name in sorted(committed.keys() - figures.keys()):
         sound = False
         print(f"{name}: committed, but there is no such work: --update")
     return sound
+
+
+def leaves(figure: float, known: float, tolerance: float) -> str:
+    """Say in which direction a figure is too far from the committed one; empty if it is not."""
+    if abs(figure - known) <= tolerance * known:
+        return ""
+    return "MORE: a regression" if figure > known else "LESS: commit it (--update)"
 
 
 def compare_environments(

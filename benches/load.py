@@ -13,6 +13,7 @@ Figures are the median of the rounds with their least and greatest. Linux only.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from decode import Spread, cpu_model
+from effort import FULL, Effort, add_arguments
 from scenarios import SCENARIOS, Scenario
-from servers import PEERS, RAKIT_WS, ROOT, RunError, Server, on_core, running
+from servers import PEERS, RAKIT_WS, ROOT, RunError, Server, on_core, peers_named, running
 
 BUILD = ["cargo", "build", "--release", "--no-default-features", "--example", "load"]
 SPARE_DESCRIPTORS = 100
@@ -42,16 +44,6 @@ USUAL_PEERS = ("picows", "websockets")
 BUSY = 0.95
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How long to measure."""
-
-    rounds: int
-    warmup_s: float
-    seconds: float
-
-
-FULL = Effort(rounds=3, warmup_s=1.0, seconds=3.0)
 QUICK = Effort(rounds=1, warmup_s=0.4, seconds=1.2)
 
 
@@ -124,7 +116,7 @@ class Bench:
             process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
         phases: Phases = {}
         line = ""
-        with process:
+        with process, ended_with(process):
             for line in process.stderr or ():
                 phase, _, usage = line.strip().partition(" ")
                 if usage.startswith("{"):
@@ -143,6 +135,16 @@ class Bench:
             *("--port", str(port), "--path", path, "--json"),
             *("--warmup", str(self.effort.warmup_s), "--seconds", str(self.effort.seconds)),
         ]
+
+
+@contextlib.contextmanager
+def ended_with(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process at once where what goes on meanwhile is broken off."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
 
 
 def figures(scenario: Scenario, report: dict[str, Any], phases: Phases) -> Round:
@@ -175,7 +177,7 @@ def figures(scenario: Scenario, report: dict[str, Any], phases: Phases) -> Round
 
 @dataclass
 class Result:
-    """All rounds of one server in one scenario."""
+    """All rounds of one server in one scenario; up to its fault, if it has one."""
 
     scenario: Scenario
     server: str
@@ -197,10 +199,19 @@ class Result:
         return {
             "scenario": asdict(self.scenario),
             "server": self.server,
+            "fault": self.fault,
             "rounds": [asdict(each) for each in self.rounds],
-            "median": {name: self.spread(name).median for name in asdict(self.rounds[0])},
+            "median": {
+                each.name: self.spread(each.name).median for each in fields(Round) if self.rounds
+            },
             "cpu_relative_to": {each.server: asdict(self.cpu_relative_to(each)) for each in others},
         }
+
+    @classmethod
+    def from_json(cls, figures: dict[str, Any]) -> Result:
+        """Return what `as_json` was called on."""
+        rounds = [Round(**each) for each in figures["rounds"]]
+        return cls(Scenario(**figures["scenario"]), figures["server"], rounds, figures["fault"])
 
 
 def measure(
@@ -258,8 +269,7 @@ def compared(whole: Sequence[Result]) -> Sequence[Result]:
 
 
 def cells(result: Result, whole: Sequence[Result], *, held: bool) -> Iterator[str]:
-    star = "*" if any(each.starved for each in result.rounds) else ""
-    yield f"{star}{result.spread('per_s').median:,.0f}"
+    yield rate(result)
     yield with_extremes(result.spread("cpu_us"))
     if held:
         yield f"{result.spread('kb_per_connection').median:.1f}"
@@ -268,6 +278,12 @@ def cells(result: Result, whole: Sequence[Result], *, held: bool) -> Iterator[st
         yield f"{result.spread('p99_us').median:,.0f}"
     for other in compared(whole):
         yield f"{result.cpu_relative_to(other).median:.2f}"
+
+
+def rate(result: Result) -> str:
+    """Show how many a second, with a star where the generator was the limit."""
+    star = "*" if any(each.starved for each in result.rounds) else ""
+    return f"{star}{result.spread('per_s').median:,.0f}"
 
 
 def with_extremes(spread: Spread) -> str:
@@ -308,26 +324,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="half a minute, rougher figures")
     parser.add_argument(
         "--peers",
-        type=lambda text: [PEERS[name] for name in text.split(",") if name],
+        type=peers_named,
         metavar="NAMES",
         help=f"of {','.join(PEERS)}; default {','.join(USUAL_PEERS)}, with --quick the first",
     )
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="scenarios with TEXT in the name"
     )
-    parser.add_argument("--rounds", type=int, metavar="N")
-    parser.add_argument("--seconds", type=float, metavar="S", help="measured seconds of a round")
+    add_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     return parser.parse_args()
-
-
-def effort_of(arguments: argparse.Namespace) -> Effort:
-    usual = QUICK if arguments.quick else FULL
-    return replace(
-        usual,
-        rounds=arguments.rounds or usual.rounds,
-        seconds=arguments.seconds or usual.seconds,
-    )
 
 
 def raise_descriptor_limit() -> int:
@@ -352,10 +358,13 @@ def chosen(arguments: argparse.Namespace, missing: dict[str, str]) -> list[Scena
 
 
 def installed(servers: Sequence[Server], missing: dict[str, str]) -> list[Server]:
-    """Return the servers that are installed; note the others."""
+    """Return the servers that are installed; note the others, and say so. rakit_ws must be."""
     for server in servers:
         if lacks := server.lacks:
             missing[server.name] = lacks
+            console.print(f"NOT MEASURED: {server.name}: {lacks}", style="red", markup=False)
+    if RAKIT_WS.name in missing:
+        raise SystemExit(f"rakit_ws itself: {missing[RAKIT_WS.name]}")
     return [server for server in servers if server.name not in missing]
 
 
@@ -365,15 +374,15 @@ def main() -> int:
     # Told to stop, stop what was started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = parse_arguments()
-    effort = effort_of(arguments)
+    effort = (QUICK if arguments.quick else FULL).but(arguments)
     missing: dict[str, str] = {}
     peers = arguments.peers
     if peers is None:
         peers = [PEERS[name] for name in USUAL_PEERS[: 1 if arguments.quick else None]]
-    servers = installed([RAKIT_WS, *peers], missing)
     scenarios = chosen(arguments, missing)
     for name, reason in missing.items():
-        console.print(f"NOT MEASURED: {name}: {reason}")
+        console.print(f"NOT MEASURED: {name}: {reason}", style="red", markup=False)
+    servers = installed([RAKIT_WS, *peers], missing)
     results = run_all(Bench(generator(), effort), scenarios, servers)
     if arguments.json:
         figures = report(effort, results, missing)

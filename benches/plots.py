@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from compare import Comparison
+    from comparison import Comparison
     from load import Result
 
 # Told apart by the colour-blind too (Okabe and Ito, 2008).
@@ -29,7 +29,7 @@ PERCENTILES = {"p50_us": "p50", "p99_us": "p99", "p999_us": "p99.9"}
 
 
 def draw(comparison: Comparison, directory: Path) -> list[str]:
-    """Draw what there is; return the names of the files."""
+    """Draw what there is into a directory; return the names of the files."""
     if importlib.util.find_spec("matplotlib") is None:
         comparison.not_measured["plots"] = "matplotlib is not installed"
         return []
@@ -38,6 +38,8 @@ def draw(comparison: Comparison, directory: Path) -> list[str]:
     mpl.use("svg")
     # No date, no random names: the same figures make the same file.
     mpl.rcParams.update({"svg.hashsalt": "rakit_ws", "font.size": 9, "axes.axisbelow": True})
+    # Text stays text: it can be searched, and takes fewer bytes.
+    mpl.rcParams["svg.fonttype"] = "none"
     drawn = []
     if comparison.rows:
         cpu, rate = "server CPU, µs for a message, delivery, handshake", "a second"
@@ -67,7 +69,9 @@ def bars(rows: Mapping[str, Sequence[Result]], figure: str, label: str, path: Pa
                     middles.append(spread.median)
                     below.append(spread.median - spread.min)
                     above.append(spread.max - spread.median)
-        axes.barh(places, middles, height, xerr=[below, above], label=server, color=COLOURS[server])
+        if places:
+            colour = COLOURS.get(server)
+            axes.barh(places, middles, height, xerr=[below, above], label=server, color=colour)
     axes.set_yticks([place + 0.4 - height / 2 for place in range(len(rows))], list(rows))
     axes.invert_yaxis()
     axes.set_xscale("log")
@@ -91,7 +95,7 @@ def curves(comparison: Comparison, path: Path) -> str:
                     cost = result.spread("cpu_us").median
                     lines.setdefault(result.server, []).append((size, cost))
         for server, points in lines.items():
-            axes.plot(*zip(*points, strict=True), "o-", label=server, color=COLOURS[server])
+            axes.plot(*zip(*points, strict=True), "o-", label=server, color=COLOURS.get(server))
         axes.set_title(curve.name, fontsize=8)
         axes.set_xscale("log")
         axes.set_xlabel(curve.axis)
@@ -110,9 +114,8 @@ def latency(comparison: Comparison, path: Path) -> str:
     for axes, (figure, name) in zip(panels, PERCENTILES.items(), strict=True):
         for server, loads in comparison.latency.items():
             times = [result.spread(figure).median for result in loads.values()]
-            axes.plot(
-                [100 * load for load in loads], times, "o-", label=server, color=COLOURS[server]
-            )
+            colour = COLOURS.get(server)
+            axes.plot([100 * load for load in loads], times, "o-", label=server, color=colour)
         axes.set_title(name)
         axes.set_xlabel("load, % of the server's own capacity")
         axes.set_yscale("log")
@@ -123,5 +126,8 @@ def latency(comparison: Comparison, path: Path) -> str:
 
 
 def save(chart: Any, path: Path) -> str:
+    from matplotlib import pyplot
+
     chart.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(chart)
     return path.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import json
@@ -63,10 +64,10 @@ class Server:
         """What of it is not installed here; empty if nothing."""
         if any(importlib.util.find_spec(module) is None for module in self.modules):
             return "not installed (pip install '.[bench]')"
-        if shutil.which(self.echo[0]) is None:
-            return f"no {Path(self.echo[0]).name} here"
         if self.package and not (NODE_MODULES / self.package).exists():
             return f"not installed ({NPM_INSTALL})"
+        if shutil.which(self.echo[0]) is None:
+            return f"no {Path(self.echo[0]).name} here"
         return ""
 
     @property
@@ -82,7 +83,7 @@ class Server:
         return versions
 
 
-NPM_INSTALL = "npm install --prefix benches/peers"
+NPM_INSTALL = "npm install --prefix benches/peers --no-package-lock --ignore-scripts"
 
 
 def python(*words: str) -> tuple[str, ...]:
@@ -140,6 +141,17 @@ PEERS = {
 }
 
 
+def peers_named(text: str) -> list[Server]:
+    """Read names of peers, as an argument: one that is not installed is a mistake, too."""
+    names = dict.fromkeys(name for name in text.split(",") if name)
+    for name in names:
+        if name not in PEERS:
+            raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(PEERS)}")
+        if lacks := PEERS[name].lacks:
+            raise argparse.ArgumentTypeError(f"{name}: {lacks}")
+    return [PEERS[name] for name in names]
+
+
 class RunError(Exception):
     """A server or the generator did not do what it should; the message says what it said."""
 
@@ -163,14 +175,17 @@ def running(server: Server, application: Application) -> Iterator[tuple[int, int
     """Start a server; yield its process id and its port; stop it."""
     port = free_port()
     with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryFile() as log:
-        with on_core(0):
-            process = subprocess.Popen(
-                server.command(application, port),
-                cwd=directory,  # No configuration of the place where this was called.
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        try:
+            with on_core(0):
+                process = subprocess.Popen(
+                    server.command(application, port),
+                    cwd=directory,  # No configuration of the place where this was called.
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+        except OSError as error:
+            raise RunError(f"the server does not start: {error}") from None
         try:
             await_port(process, port)
             yield process.pid, port

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
-from load import Bench, Effort, Round, console, figures, generator, raise_descriptor_limit
+from effort import Effort
+from load import Bench, Round, console, figures, generator, raise_descriptor_limit
 from scenarios import Scenario, fanout
 from servers import RAKIT_WS, RunError, running
 

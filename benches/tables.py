@@ -2,114 +2,49 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from load import with_extremes
+import verdicts
+from effort import FULL
+from load import rate, with_extremes
 from servers import RAKIT_WS, ROOT
-from targets import CURVES, DECODER_ROWS, IDLE_KB, ROWS, Row
+from targets import CURVES, IDLE, IDLE_KB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from compare import Comparison
-    from decode import Spread
+    from comparison import Comparison
     from load import Result
-    from targets import Curve, DecoderRow
+    from targets import Curve, Row
+    from verdicts import Verdict
 
 README = ROOT / "benches" / "README.md"
+# Where README shows plots from: what a run writes is not committed.
+SHOWN = "figures"
 BEGIN = "<!-- results of compare.py: begin -->"
 END = "<!-- results of compare.py: end -->"
+NOT_HERE = "Not in this run."
 
 Latency = dict[str, dict[float, "Result"]]
-
-
-# Judgements ---------------------------------------------------------------------------------------
-
-
-def ratios(results: Sequence[Result]) -> dict[str, Spread]:
-    """Tell how many times each peer's CPU time rakit_ws took, round by round."""
-    own, *peers = results
-    if own.fault:
-        return {}
-    return {peer.server: own.cpu_relative_to(peer) for peer in peers if not peer.fault}
-
-
-def verdicts(row: Row, results: Sequence[Result]) -> Iterator[tuple[bool, str]]:
-    """Tell whether each thing that is asked of a row is met, in words."""
-    measured = ratios(results)
-    for peer, limit in row.at_most.items():
-        if peer in measured:
-            ratio = measured[peer].median
-            yield ratio <= limit, f"{ratio:.2f} x {peer}, asked ≤ {limit:.2f}"
-    if row.ceiling is not None and not results[0].fault:
-        figure = results[0].spread(row.figure).median
-        yield figure <= row.ceiling, f"{figure:.2f} kB, asked ≤ {row.ceiling:.1f} kB"
-
-
-def judged(row: Row, results: Sequence[Result]) -> str:
-    words = [text if met else f"**missed**: {text}" for met, text in verdicts(row, results)]
-    return "; ".join(words) or "-"
-
-
-def growth(points: Mapping[int, list[Result]], place: int) -> float | None:
-    """Tell how many times the first point's CPU time the last one took, of the server at a place."""
-    sound = [results[place] for results in points.values() if not results[place].fault]
-    if len(sound) < 2:
-        return None
-    return sound[-1].spread("cpu_us").median / sound[0].spread("cpu_us").median
-
-
-def losses(comparison: Comparison) -> Iterator[str]:
-    """List what is missed, and where a peer is better though nothing was asked."""
-    for row in ROWS:
-        results = comparison.rows.get(row.scenario.name)
-        if not results:
-            continue
-        name = row.scenario.name
-        yield from (f"{name}: {text}" for met, text in verdicts(row, results) if not met)
-        if row.figure == "cpu_us":
-            worse = {peer: each.median for peer, each in ratios(results).items()}
-            for peer, ratio in worse.items():
-                if ratio > 1 and peer not in row.at_most:
-                    yield f"{name}: {ratio:.2f} x {peer}"
-    for decoder in DECODER_ROWS:
-        for met, text in decoder_verdicts(comparison, decoder):
-            if not met:
-                yield f"{decoder.case}: {text}"
-    for each in CURVES:
-        grown = growth(comparison.curves.get(each.key, {}), 0)
-        if grown is not None and grown > each.at_most:
-            yield f"{each.name}, {each.axis}: grows {grown:.2f} times, asked ≤ {each.at_most:.2f}"
-
-
-def decoder_verdicts(comparison: Comparison, row: DecoderRow) -> Iterator[tuple[bool, str]]:
-    for result in comparison.decoder.get(str(row.case), ()):
-        limit = row.at_least.get(result.implementation)
-        if limit is not None:
-            times = result.times_slower.median
-            yield times >= limit, f"{times:.2f} x {result.implementation}, asked ≥ {limit:g}"
 
 
 # For a terminal -----------------------------------------------------------------------------------
 
 
-def row(row: Row, results: Sequence[Result]) -> Table:
-    """Show one scenario, a line for each server."""
-    measured = ratios(results)
-    table = Table(title=row.scenario.name, title_justify="left", box=None, header_style="dim")
-    table.add_column("server", min_width=12)
-    for heading in (
-        *(f"{row.scenario.unit}s/s", f"CPU µs/{row.scenario.unit}", "p50 µs", "p99 µs"),
-        *("kB/connection", "rakit_ws : it", "asked"),
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+def row(comparison: Comparison, row: Row, results: Sequence[Result]) -> Table:
+    """Show one scenario, a line for each server that did not fail; then what is asked of it."""
+    own = next(result for result in results if result.server == RAKIT_WS.name)
+    plural = "deliveries" if row.scenario.unit == "delivery" else f"{row.scenario.unit}s"
+    headings = [f"{plural}/s", f"CPU µs/{row.scenario.unit}", "p50 µs", "p99 µs", "kB/connection"]
+    table = titled(row.scenario.name, ["server", *headings, "rakit_ws : it"])
     for result in results:
         if result.fault:
             continue
-        ratio, asked = measured.get(result.server), row.at_most.get(result.server)
+        is_peer = result is not own and not own.fault
         table.add_row(
             result.server,
             rate(result),
@@ -117,49 +52,55 @@ def row(row: Row, results: Sequence[Result]) -> Table:
             f"{result.spread('p50_us').median:,.0f}",
             f"{result.spread('p99_us').median:,.0f}",
             f"{result.spread('kb_per_connection').median:.2f}",
-            with_extremes(ratio) if ratio else "",
-            f"≤ {asked:.2f}" if asked else "",
+            with_extremes(own.cpu_relative_to(result)) if is_peer else "",
         )
+    lines = [f"{mark(each)}: {each}" for each in verdicts.of_row(comparison, row)]
+    table.caption, table.caption_justify = "\n".join(lines), "left"
     return table
 
 
-def rate(result: Result) -> str:
-    star = "*" if any(each.starved for each in result.rounds) else ""
-    return f"{star}{result.spread('per_s').median:,.0f}"
+def mark(verdict: Verdict) -> str:
+    return {True: "met", False: "MISSED", None: "NOT MEASURED"}[verdict.met]
 
 
 def curve(curve: Curve, points: Mapping[int, list[Result]]) -> Table:
     """Show one kind of growth, a line for each server."""
-    title = f"CPU µs: {curve.name}, by {curve.axis}"
-    table = Table(title=title, title_justify="left", box=None, header_style="dim")
-    table.add_column("server", min_width=12)
-    for size in points:
-        table.add_column(f"{size:,}", justify="right")
-    table.add_column("last : first", justify="right")
+    title = f"CPU µs: {curve.title}; asked ≤ {curve.at_most:.2f}"
+    table = titled(title, curve_headings(points))
     for cells in curve_cells(points):
         table.add_row(*cells)
     return table
 
 
+def curve_headings(points: Mapping[int, list[Result]]) -> list[str]:
+    return ["server", *(f"{size:,}" for size in points), "last : first"]
+
+
 def curve_cells(points: Mapping[int, list[Result]]) -> Iterator[list[str]]:
-    servers = [result.server for result in next(iter(points.values()), [])]
-    for place, server in enumerate(servers):
-        grown = growth(points, place)
-        costs = (results[place] for results in points.values())
-        yield [
-            server,
-            *("-" if each.fault else f"{each.spread('cpu_us').median:.2f}" for each in costs),
-            "-" if grown is None else f"{grown:.2f}",
+    servers = dict.fromkeys(each.server for results in points.values() for each in results)
+    for server in servers:
+        costs = [
+            cost(next((each for each in results if each.server == server), None))
+            for results in points.values()
         ]
+        grown = verdicts.growth(points, server)
+        yield [server, *costs, "-" if grown is None else f"{grown:.2f}"]
+
+
+def cost(result: Result | None) -> str:
+    return shown(result, lambda sound: f"{sound.spread('cpu_us').median:.2f}")
+
+
+def shown(result: Result | None, show: Callable[[Result], str]) -> str:
+    """Show a figure of one that did not fail."""
+    if result is None:
+        return "-"
+    return "failed" if result.fault else show(result)
 
 
 def latency(measured: Latency) -> Table:
     """Show the percentiles, a line for each server and load."""
-    title = "Latency below capacity (open loop)"
-    table = Table(title=title, title_justify="left", box=None, header_style="dim")
-    table.add_column("server", min_width=12)
-    for heading in LATENCY_HEADINGS[1:]:
-        table.add_column(heading, justify="right")
+    table = titled("Latency below capacity (open loop)", LATENCY_HEADINGS)
     for cells in latency_cells(measured):
         table.add_row(*cells)
     return table
@@ -176,124 +117,151 @@ def latency_cells(measured: Latency) -> Iterator[list[str]]:
             yield [server, f"{load:.0%}", *cells]
 
 
+def titled(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, header_style="dim")
+    table.add_column(headings[0], min_width=12)
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
 # For a page ---------------------------------------------------------------------------------------
 
 
-def markdown(comparison: Comparison, plots: Sequence[str]) -> str:
-    """Return all tables, with what is needed to repeat them."""
-    return "\n\n".join(sections(comparison, plots)) + "\n"
+def markdown(comparison: Comparison, plots: Sequence[str], folder: str = "") -> str:
+    """Return all tables, with what is needed to repeat them; the plots are in `folder`."""
+    pictures = {name: f"![{name.removesuffix('.svg')}]({folder}{name})" for name in plots}
+    return "\n\n".join(filter(None, sections(comparison, pictures))) + "\n"
 
 
-def sections(comparison: Comparison, plots: Sequence[str]) -> Iterator[str]:
+def sections(comparison: Comparison, pictures: Mapping[str, str]) -> Iterator[str]:
+    """Yield the sections of a page; one of which this run has nothing says so."""
+
+    def picture(name: str) -> str:
+        return pictures.get(f"{name}.svg", "")
+
     yield heading(comparison)
-    if comparison.rows:
-        yield "#### What is asked, and what was measured"
-        yield asked(comparison)
-        yield "#### Server CPU, µs for a message, a delivery, a handshake"
-        yield by_server(comparison, "cpu_us", "{:.2f}")
-        yield "#### Rate, a second (* the generator was the limit: a lower bound)"
-        yield by_server(comparison, "per_s", "{:,.0f}")
-        yield "#### Resident memory, kB for a connection"
-        yield memory(comparison)
-    if comparison.decoder:
-        yield "#### Decoding and unmasking, alone: how many times as fast"
-        yield decoders(comparison)
-    for each in CURVES:
-        if points := comparison.curves.get(each.key):
-            yield f"#### Growth: {each.name}, by {each.axis} (CPU µs; asked ≤ {each.at_most:.2f})"
-            headings = ["server", *(f"{size:,}" for size in points), "last : first"]
-            yield table(headings, curve_cells(points))
-    if comparison.latency:
-        yield "#### Latency below capacity, an open loop"
-        yield table(LATENCY_HEADINGS, latency_cells(comparison.latency))
-    if plots:
-        yield "\n".join(f"![{name.removesuffix('.svg')}]({name})" for name in plots)
+    yield f"#### What is asked, and what was measured ({comparison.effort})"
+    yield asked(comparison)
+    yield "#### The full table: server CPU, µs for a message, a delivery, a handshake"
+    yield by_server(comparison, lambda each: f"{each.spread('cpu_us').median:.2f}")
+    yield picture("cpu")
+    yield "#### Rate, a second (* the generator was the limit: a lower bound)"
+    yield by_server(comparison, rate)
+    yield picture("rate")
+    yield "#### Curves: what costs grow with"
+    yield "\n\n".join(curve_tables(comparison)) or NOT_HERE
+    yield picture("growth")
+    yield "#### Latency below capacity, an open loop"
+    yield table(LATENCY_HEADINGS, latency_cells(comparison.latency))
+    yield picture("latency")
+    yield "#### Decoder: decoding and unmasking alone, how many times as fast"
+    yield decoders(comparison)
+    yield "#### Memory: resident, kB for an idle connection"
+    yield memory(comparison)
     yield "#### What we lose"
-    yield "\n".join(f"- {text}" for text in losses(comparison)) or "Nothing in this run."
-    absent = {**comparison.not_measured, **comparison.failed}
-    if absent:
-        yield "#### Not measured"
-        lines = ((name, reason.splitlines()[0]) for name, reason in absent.items())
-        yield "\n".join(f"- {name}: {reason}" for name, reason in lines)
+    yield items(verdicts.losses(comparison)) or "Nothing in this run."
+    yield "#### Not measured, and failed"
+    absent = {**comparison.not_measured, **comparison.failed}.items()
+    yield items(f"{name}: {verdicts.first_line(reason)}" for name, reason in absent) or "None."
+
+
+def items(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def heading(comparison: Comparison) -> str:
+    """Say what was run, where, how long, and what came of it in a line."""
     machine, effort = comparison.machine, comparison.effort
-    versions = ", ".join(
-        f"{name} {version}"
-        for name, version in sorted(
-            {name: v for each in comparison.versions.values() for name, v in each.items()}.items()
-        )
-    )
+    versions = {name: v for each in comparison.versions.values() for name, v in each.items()}
+    shorter = "" if effort == FULL else f", where a full run has {FULL}"
+    met = [verdict.met for verdict in verdicts.everything(comparison)]
     return (
         f"### Beside the best: `{comparison.command}`\n\n"
         f"{comparison.began}, commit {comparison.commit}, {machine['cores']} cores of {machine['cpu']},"
         f" {machine['system']}, Python {machine['python']}, load average before:"
-        f" {machine['load_average']:.1f}. {effort.rounds} rounds of {effort.seconds:g} s."
-        f" {versions}. Medians; a ratio is taken within each round."
+        f" {machine['load_average']:.1f}. {effort}{shorter}."
+        f" {', '.join(f'{name} {versions[name]}' for name in sorted(versions))}."
+        " Medians with the extremes of the rounds; a ratio is taken within each round.\n\n"
+        f"{'' if comparison.finished else '**Stopped before its end.** '}"
+        f"Of {len(met)} things that are asked {met.count(True)} are met, {met.count(False)} missed,"
+        f" {met.count(None)} not measured."
     )
 
 
 def asked(comparison: Comparison) -> str:
-    measured = ((row, comparison.rows.get(row.scenario.name)) for row in ROWS)
+    """Return a line for each thing that is asked: what is missed stands out."""
+    marks = {True: "✓ met", False: "✗ **missed**", None: "not measured"}
     return table(
-        ["scenario", "rakit_ws : peer"],
-        ([row.scenario.name, judged(row, results)] for row, results in measured if results),
+        ["scenario", "rakit_ws beside", "asked", "measured", ""],
+        (
+            [each.name, each.beside or "itself", each.asked, each.measured, marks[each.met]]
+            for each in verdicts.everything(comparison)
+        ),
     )
 
 
-def by_server(comparison: Comparison, figure: str, shape: str) -> str:
+def by_server(
+    comparison: Comparison, show: Callable[[Result], str], only: str = "", further: str = ""
+) -> str:
+    """Return a line for each scenario, a column for each server; then a line of one's own."""
     names = list(comparison.versions)
     rows = []
     for scenario, results in comparison.rows.items():
-        cells = dict.fromkeys(names, "-")
-        for result in results:
-            if not result.fault:
-                star = "*" if figure == "per_s" and rate(result).startswith("*") else ""
-                cells[result.server] = star + shape.format(result.spread(figure).median)
-        rows.append([scenario, *cells.values()])
+        if scenario.startswith(only):
+            found = {result.server: result for result in results}
+            rows.append([scenario, *(shown(found.get(name), show) for name in names)])
+    if rows and further:
+        rows.append([f"asked of {RAKIT_WS.name}", further, *[""] * (len(names) - 1)])
     return table(["scenario", *names], rows)
 
 
 def memory(comparison: Comparison) -> str:
-    names = list(comparison.versions)
-    rows = []
-    for scenario, results in comparison.rows.items():
-        if not scenario.startswith("hold"):
-            continue
-        cells = dict.fromkeys(names, "-")
-        for result in results:
-            if not result.fault:
-                cells[result.server] = f"{result.spread('kb_per_connection').median:.2f}"
-        rows.append([scenario, *cells.values()])
-    rows.append(["asked of rakit_ws at 15,000", f"{IDLE_KB:.1f}", *[""] * (len(names) - 1)])
-    return table(["scenario", *names], rows)
+    return by_server(
+        comparison,
+        lambda result: f"{result.spread('kb_per_connection').median:.2f}",
+        only="hold",
+        further=f"{IDLE_KB:.1f} at {IDLE:,}",
+    )
+
+
+def curve_tables(comparison: Comparison) -> Iterator[str]:
+    for each in CURVES:
+        if points := comparison.curves.get(each.key):
+            cells = table(curve_headings(points), curve_cells(points))
+            yield f"{each.title}: CPU µs; asked of the last ≤ {each.at_most:.2f} x the first\n\n{cells}"
 
 
 def decoders(comparison: Comparison) -> str:
-    rows = []
-    for row in DECODER_ROWS:
-        words = [
-            text if met else f"**missed**: {text}"
-            for met, text in decoder_verdicts(comparison, row)
-        ]
-        if words:
-            rows.append([str(row.case), "; ".join(words)])
-    return table(["case", f"{RAKIT_WS.name} : it"], rows)
+    rows = (
+        [case, each.implementation, f"{each.messages_per_s.median:,.0f}", ratio]
+        for case, results in comparison.decoder.items()
+        for each in results
+        for ratio in [with_extremes(each.times_slower)]
+    )
+    return table(["case", "implementation", "a second", f"{RAKIT_WS.name} : it"], rows)
 
 
-def table(headings: Sequence[str], rows: Iterator[list[str]] | Sequence[list[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in cells) for cells in rows]
+    if not lines:
+        return NOT_HERE
+    above = [" | ".join(headings), " | ".join(["---"] * len(headings))]
+    return "\n".join(f"| {line} |" for line in [*above, *lines])
 
 
-def put_into_readme(text: str, directory: Path) -> None:
-    """Put the tables where `README.md` shows them; links lead to the plots of this run."""
-    page = README.read_text("utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not after:
-        raise SystemExit(f"{README} lacks {BEGIN} … {END}")
-    place = directory.resolve().relative_to(README.parent)
-    text = text.replace("](", f"]({place}/")
-    README.write_text(f"{before}{BEGIN}\n{text}{END}{after}", "utf-8")
+def put_into_readme(
+    comparison: Comparison, plots: Sequence[str], directory: Path, readme: Path = README
+) -> None:
+    """Put tables and plots, which are in `directory`, where `README.md` shows them."""
+    page = readme.read_text("utf-8")
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{readme} lacks {BEGIN} … {END}")
+    shown = readme.parent / SHOWN
+    shown.mkdir(exist_ok=True)
+    for name in plots:
+        shutil.copy(directory / name, shown / name)
+    text = markdown(comparison, plots, f"{SHOWN}/")
+    readme.write_text(f"{before}{BEGIN}\n{text}{END}{after}", "utf-8")

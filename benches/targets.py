@@ -36,6 +36,11 @@ class Curve:
     at_most: float
     quick: bool = False
 
+    @property
+    def title(self) -> str:
+        """What costs, and what grows."""
+        return f"{self.name}, by {self.axis}"
+
 
 @dataclass(frozen=True)
 class DecoderRow:
