@@ -238,7 +238,7 @@ def resumed(comparison: Comparison, directory: Path) -> Comparison:
 def kept(directory: Path) -> Comparison:
     try:
         return Comparison.kept(directory)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SystemExit(f"no run to be read in {directory}: {error!r}") from None
 
 
@@ -263,7 +263,7 @@ def publish(comparison: Comparison, directory: Path, *, readme: bool) -> None:
     comparison.keep(directory)
     (directory / "results.md").write_text(tables.markdown(comparison, drawn), "utf-8")
     if readme and comparison.finished:
-        tables.put_into_readme(comparison, drawn, directory)
+        tables.put_into_readme(comparison, drawn, directory, tables.README)
     elif readme:
         console.print("NOT in README.md: the run was stopped before its end", style="red")
     console.print(f"written to {directory}: {', '.join(['results.json', 'results.md', *drawn])}")

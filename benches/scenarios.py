@@ -32,7 +32,7 @@ class Scenario:
 
     def without_presence(self) -> Scenario:
         """Return the same load for a server that tells nobody who is there."""
-        return replace(self, application="growth")
+        return replace(self, name=f"{self.name} without presence", application="growth")
 
     def at_rate(self, per_s: float) -> Scenario:
         """Return the same load as an open loop, whatever comes back."""

@@ -251,7 +251,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def put_into_readme(
-    comparison: Comparison, plots: Sequence[str], directory: Path, readme: Path = README
+    comparison: Comparison, plots: Sequence[str], directory: Path, readme: Path
 ) -> None:
     """Put tables and plots, which are in `directory`, where `README.md` shows them."""
     page = readme.read_text("utf-8")

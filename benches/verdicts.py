@@ -51,7 +51,7 @@ def losses(comparison: Comparison) -> Iterator[str]:
     told = {(verdict.name, verdict.beside) for verdict in missed}
     for name, other, text in better_peers(comparison):
         if (name, other) not in told:
-            yield f"{name}: {text}, which is no more than was asked"
+            yield f"{name}: {text} (no more is asked)"
 
 
 # Rows ---------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def of_decoder(comparison: Comparison, row: DecoderRow) -> Iterator[Verdict]:
 
 def of_curve(comparison: Comparison, curve: Curve) -> Verdict:
     """Tell whether the last point costs no more times the first than asked; both are needed."""
-    name, asked = f"growth: {curve.name}, by {curve.axis}", f"≤ {curve.at_most:.2f}"
+    name, asked = f"growth: {curve.title}", f"≤ {curve.at_most:.2f}"
     points = comparison.curves.get(curve.key, {})
     for results in points.values():
         for result in results:
@@ -157,7 +157,7 @@ def of_curve(comparison: Comparison, curve: Curve) -> Verdict:
     ends = [points.get(size) for size in (curve.points[0][0], curve.points[-1][0])]
     grown = growth(points, OWN)
     if grown is None or None in ends:
-        reason = comparison.not_measured.get(curve.name, "not in this run")
+        reason = comparison.not_measured.get(curve.title, "not in this run")
         return Verdict(name, "", asked, reason, met=None)
     return Verdict(name, "", asked, f"{grown:.2f}", met=grown <= curve.at_most)
 
@@ -170,6 +170,7 @@ def growth(points: Mapping[int, Sequence[Result]], server: str) -> float | None:
         for result in results
         if result.server == server
     ]
-    if len(costs) < 2 or costs[0] is None or costs[-1] is None:
+    # A first point of no tick is too short to tell.
+    if len(costs) < 2 or not costs[0] or costs[-1] is None:
         return None
     return costs[-1] / costs[0]

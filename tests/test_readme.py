@@ -418,6 +418,16 @@ def test_everything_in_the_readme_works_in_its_order(path, walk):
         pytest.skip(f"the rest works, but there is no {', no '.join(sorted(walk.missing))} here")
 
 
+def test_both_readmes_have_the_same_blocks_and_commands():
+    def shape(path):
+        return [
+            (block.language, block.language == "sh" and block.commands) for block in blocks(path)
+        ]
+
+    english, indonesian = map(shape, READMES)
+    assert indonesian == english
+
+
 # --- What builds and installs -----------------------------------------------------------------
 
 

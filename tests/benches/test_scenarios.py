@@ -40,8 +40,8 @@ def test_names_of_scenarios_are_unique():
 def test_one_name_is_one_load():
     loads = {}
     for each in ALL:
-        loads.setdefault((each.name, each.application), set()).add(each.arguments)
-    assert [name for name, arguments in loads.items() if len(arguments) > 1] == []
+        loads.setdefault(each.name, set()).add((each.application, each.arguments))
+    assert [name for name, different in loads.items() if len(different) > 1] == []
 
 
 @pytest.mark.parametrize("scenario", dict.fromkeys(ALL), ids=lambda each: each.name)
