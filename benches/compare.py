@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
@@ -211,7 +212,7 @@ def main() -> int:
     missing: dict[str, str] = {}
     plan = planned(arguments, missing)
     comparison = Comparison(
-        command=" ".join(["python", "benches/compare.py", *sys.argv[1:]]),
+        command=shlex.join(["python", "benches/compare.py", *sys.argv[1:]]),
         began=time.strftime("%Y-%m-%d %H:%M"),
         commit=commit(),
         machine=machine(),

@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import random
+import shlex
 import statistics
 import sys
 import time
@@ -371,7 +372,7 @@ def print_table(case: Case, results: Sequence[Result]) -> None:
 def report(effort: Effort, results: Sequence[Result]) -> dict[str, object]:
     """All figures with what is needed to read them later."""
     return {
-        "command": " ".join(["python", "benches/decode.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benches/decode.py", *sys.argv[1:]]),
         "machine": {
             "system": platform.platform(),
             "cpu": cpu_model(),

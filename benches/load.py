@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -295,7 +296,7 @@ def with_extremes(spread: Spread) -> str:
 def report(effort: Effort, results: Sequence[Result], missing: dict[str, str]) -> dict[str, object]:
     """All figures with what is needed to read them later."""
     return {
-        "command": " ".join(["python", "benches/load.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benches/load.py", *sys.argv[1:]]),
         "machine": {
             "system": platform.platform(),
             "cpu": cpu_model(),

@@ -30,8 +30,8 @@ class Verdict:
     met: bool | None
 
     def __str__(self) -> str:
-        relative = f" x {self.beside}" if self.beside else ""
-        return f"{self.name}: {self.measured}{relative}, asked {self.asked}"
+        beside = f", beside {self.beside}" if self.beside else ""
+        return f"{self.name}{beside}: {self.measured}, asked {self.asked}"
 
 
 def everything(comparison: Comparison) -> Iterator[Verdict]:
@@ -51,7 +51,7 @@ def losses(comparison: Comparison) -> Iterator[str]:
     told = {(verdict.name, verdict.beside) for verdict in missed}
     for name, other, text in better_peers(comparison):
         if (name, other) not in told:
-            yield f"{name}: {text} (no more is asked)"
+            yield f"{name}, beside {other}: {text} (no more is asked)"
 
 
 # Rows ---------------------------------------------------------------------------------------------
@@ -108,12 +108,12 @@ def better_peers(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
         name = row.scenario.name
         for peer, ratio in ratios(comparison.rows.get(name, ()), row.figure).items():
             if ratio > 1:
-                yield name, peer, f"{ratio:.2f} x {peer}"
+                yield name, peer, f"{ratio:.2f}"
     for decoder in DECODER_ROWS:
         for result in comparison.decoder.get(str(decoder.case), ()):
             other, times = result.implementation, result.times_slower.median
             if times < 1:
-                yield str(decoder.case), other, f"{times:.2f} x as fast as {other}"
+                yield str(decoder.case), other, f"{times:.2f} times as fast"
 
 
 def ratios(results: Sequence[Result], figure: str) -> dict[str, float]:

@@ -249,15 +249,15 @@ def test_row_shows_ratios_and_what_came_of_them():
     name = fixed.ECHO.scenario.name
     text = printed(tables.row(run, fixed.ECHO, run.rows[name]))
     assert re.search(r"^ bun .* 1\.00 \(0\.90 \.\. 1\.10\) *$", text, re.MULTILINE)
-    assert f"MISSED: {name}: 1.00 (0.90 .. 1.10) x bun, asked ≤ 0.80" in text
-    assert f"met: {name}: 0.02 (0.02 .. 0.02) x picows, asked ≤ 0.05" in text
+    assert f"MISSED: {name}, beside bun: 1.00 (0.90 .. 1.10), asked ≤ 0.80" in text
+    assert f"met: {name}, beside picows: 0.02 (0.02 .. 0.02), asked ≤ 0.05" in text
 
 
 def test_row_of_a_peer_that_failed_shows_the_others():
     results = row_of(fixed.ECHO, rakit_ws=(1, 1), bun="went away", picows=(50, 50))
     text = printed(tables.row(comparison(rows=[results]), fixed.ECHO, results))
     assert re.search(r"^ picows .* 0\.02 *$", text, re.MULTILINE)
-    assert "NOT MEASURED: echo 64 B binary, 50 x 32: bun failed: went away" in text
+    assert "NOT MEASURED: echo 64 B binary, 50 x 32, beside bun: bun failed: went away" in text
 
 
 def test_row_in_which_rakit_ws_failed_shows_its_peers_without_ratios():
@@ -265,4 +265,4 @@ def test_row_in_which_rakit_ws_failed_shows_its_peers_without_ratios():
     text = printed(tables.row(comparison(rows=[results]), fixed.FANOUT, results))
     assert "deliveries/s" in text
     assert re.search(r"^ bun +1,000 +1\.00 ", text, re.MULTILINE)
-    assert "MISSED: fan-out to 1,000 x 16: rakit_ws failed: crashed" in text
+    assert "MISSED: fan-out to 1,000 x 16, beside bun: rakit_ws failed: crashed" in text

@@ -30,7 +30,7 @@ def test_median_of_the_ratios_decides_and_their_extremes_are_told():
     run = comparison(rows=[row_of(fixed.FANOUT, rakit_ws=(9, 0.8, 0.1), bun=(1, 1, 1))])
     [verdict] = verdicts.of_row(run, fixed.FANOUT)
     assert (verdict.met, verdict.measured) == (True, "0.80 (0.10 .. 9.00)")
-    assert str(verdict) == "fan-out to 1,000 x 16: 0.80 (0.10 .. 9.00) x bun, asked ≤ 0.85"
+    assert str(verdict) == "fan-out to 1,000 x 16, beside bun: 0.80 (0.10 .. 9.00), asked ≤ 0.85"
 
 
 @pytest.mark.parametrize(("kilobytes", "met"), [(1.99, True), (2.0, True), (2.01, False)])
@@ -142,11 +142,11 @@ def test_everything_that_is_asked_has_a_verdict_even_where_nothing_was_measured(
 
 def test_losses_are_what_is_missed_and_where_a_peer_is_better():
     assert list(verdicts.losses(fixed.a_whole_run())) == [
-        "echo 64 B binary, 50 x 32: 1.00 (0.90 .. 1.10) x bun, asked ≤ 0.80",
-        "binary 64 B: 10.00 x websockets, asked ≥ 30",
+        "echo 64 B binary, 50 x 32, beside bun: 1.00 (0.90 .. 1.10), asked ≤ 0.80",
+        "binary 64 B, beside websockets: 10.00, asked ≥ 30",
         "growth: a delivery, 16 publications under way, by subscribers of the channel:"
         " 1.50, asked ≤ 1.30",
-        "hold 2,000: 1.20 x bun (no more is asked)",
+        "hold 2,000, beside bun: 1.20 (no more is asked)",
     ]
 
 
@@ -155,20 +155,20 @@ def test_peer_of_which_nothing_was_asked_is_a_loss_where_it_is_better():
         rows=[row_of(fixed.FANOUT, rakit_ws=(2, 2, 2), ws=(1, 1, 1), aiohttp=(3,) * 3)]
     )
     [loss] = verdicts.losses(run)
-    assert loss.startswith("fan-out to 1,000 x 16: 2.00 x ws")
+    assert loss.startswith("fan-out to 1,000 x 16, beside ws: 2.00")
 
 
 def test_memory_is_compared_where_memory_is_asked():
     own = result(fixed.IDLE.scenario, "rakit_ws", 1, kb_per_connection=1.8)
     bun = result(fixed.IDLE.scenario, "bun", 5, kb_per_connection=1.2)
     [loss] = verdicts.losses(comparison(rows=[[own, bun]]))
-    assert loss.startswith("hold 15,000: 1.50 x bun")
+    assert loss.startswith("hold 15,000, beside bun: 1.50")
 
 
 def test_implementation_that_decodes_faster_is_a_loss():
     case = decode.Case("mask", "1 MiB", 1 << 20)
     figures = decoded(case, {"rakit_ws": 1, "websockets (C)": 0.5, "memcpy": 0.75})
     assert list(verdicts.losses(comparison(decoder={str(case): figures}))) == [
-        "mask 1 MiB: 0.50 x as fast as websockets (C) (no more is asked)",
-        "mask 1 MiB: 0.75 x as fast as memcpy (no more is asked)",
+        "mask 1 MiB, beside websockets (C): 0.50 times as fast (no more is asked)",
+        "mask 1 MiB, beside memcpy: 0.75 times as fast (no more is asked)",
     ]
