@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shlex
 import signal
 import subprocess
@@ -32,6 +31,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import decode
+import machine
 import plots
 import tables
 from comparison import Comparison
@@ -175,20 +175,6 @@ def parts_named(text: str) -> list[str]:
     return names
 
 
-def machine() -> dict[str, object]:
-    memory = next(
-        line for line in Path("/proc/meminfo").read_text("utf-8").splitlines() if "MemTotal" in line
-    )
-    return {
-        "cpu": decode.cpu_model(),
-        "cores": os.cpu_count(),
-        "memory": memory.partition(":")[2].strip(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load_average": os.getloadavg()[0],
-    }
-
-
 def commit() -> str:
     """Name what is measured, with a + where it is not all committed."""
     described = subprocess.run(
@@ -202,8 +188,7 @@ def commit() -> str:
 
 
 def main() -> int:
-    if sys.platform != "linux":
-        raise SystemExit("this bench reads /proc, and its generator needs epoll: Linux only")
+    machine.require_linux()
     arguments = parse_arguments()
     if arguments.render:
         publish(kept(arguments.output), arguments.output, readme=arguments.readme)
@@ -215,7 +200,11 @@ def main() -> int:
         command=shlex.join(["python", "benches/compare.py", *sys.argv[1:]]),
         began=time.strftime("%Y-%m-%d %H:%M"),
         commit=commit(),
-        machine=machine(),
+        machine={
+            **machine.described(),
+            "memory": machine.memory(),
+            "load_average": os.getloadavg()[0],
+        },
         versions={server.name: server.versions for server in plan.servers},
         effort=effort,
         not_measured=missing,

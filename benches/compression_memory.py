@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import resource
 import subprocess
 import sys
 import zlib
-from pathlib import Path
+
+import machine
 
 SERVER = """
 import sys, json
@@ -75,8 +74,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=2000)
     parser.add_argument("--messages", type=int, default=1, help="that each sends and gets")
     arguments = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    machine.raise_descriptor_limit()
     print("| setting | kB for a connection |\n|---|---|")
     for name, compression in SETTINGS.items():
         grown = measured(compression, arguments.connections, arguments.messages)
@@ -100,9 +98,9 @@ async def grown_by(pid: int, host: str, port: int, connections: int, messages: i
     """Return the growth of the server by each of so many connections."""
     # What is shared by all, and what the allocator keeps, is there before.
     clients = [await connected(host, port, messages) for _ in range(50)]
-    before = resident(pid)
+    before = machine.resident_bytes(pid)
     clients += [await connected(host, port, messages) for _ in range(connections)]
-    after = resident(pid)
+    after = machine.resident_bytes(pid)
     for _, writer in clients:
         writer.close()
     return (after - before) / connections
@@ -137,12 +135,6 @@ def frame(number: int, *, is_compressed: bool) -> bytes:
         payload = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
         payload, first = payload.removesuffix(b"\x00\x00\xff\xff"), 0xC1
     return bytes([first, 0x80 | 126]) + len(payload).to_bytes(2, "big") + bytes(4) + payload
-
-
-def resident(pid: int) -> int:
-    """Return the resident memory of a process, in bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

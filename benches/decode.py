@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import platform
 import random
 import shlex
 import statistics
@@ -29,6 +27,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import machine
 import reference_decoder
 from reference_decoder import BINARY, TEXT
 
@@ -373,25 +372,13 @@ def report(effort: Effort, results: Sequence[Result]) -> dict[str, object]:
     """All figures with what is needed to read them later."""
     return {
         "command": shlex.join(["python", "benches/decode.py", *sys.argv[1:]]),
-        "machine": {
-            "system": platform.platform(),
-            "cpu": cpu_model(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        "machine": machine.described(),
         "versions": {name: version(name) for name in ("rakit-ws", "websockets", "wsproto")},
         "not_measured": missing,
         "read_bytes": READ_BYTES,
         "effort": asdict(effort),
         "results": [asdict(result) for result in results],
     }
-
-
-def cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
 
 
 def version(distribution: str) -> str | None:

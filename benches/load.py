@@ -16,8 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
-import resource
 import shlex
 import signal
 import subprocess
@@ -32,7 +30,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from decode import Spread, cpu_model
+import machine
+from decode import Spread
 from effort import FULL, Effort, add_arguments
 from scenarios import SCENARIOS, Scenario
 from servers import PEERS, RAKIT_WS, ROOT, RunError, Server, on_core, peers_named, running
@@ -297,12 +296,7 @@ def report(effort: Effort, results: Sequence[Result], missing: dict[str, str]) -
     """All figures with what is needed to read them later."""
     return {
         "command": shlex.join(["python", "benches/load.py", *sys.argv[1:]]),
-        "machine": {
-            "system": platform.platform(),
-            "cpu": cpu_model(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        "machine": machine.described(),
         "versions": {
             server.name: server.versions
             for server in (RAKIT_WS, *PEERS.values())
@@ -337,16 +331,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def raise_descriptor_limit() -> int:
-    """Let the processes that are started have as many descriptors as is allowed."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
-
-
 def chosen(arguments: argparse.Namespace, missing: dict[str, str]) -> list[Scenario]:
     """Return the scenarios to run; note those that this machine cannot."""
-    descriptors = raise_descriptor_limit()
+    descriptors = machine.raise_descriptor_limit()
     scenarios = []
     for scenario in SCENARIOS:
         if arguments.only not in scenario.name or (arguments.quick and not scenario.quick):
@@ -370,8 +357,7 @@ def installed(servers: Sequence[Server], missing: dict[str, str]) -> list[Server
 
 
 def main() -> int:
-    if sys.platform != "linux":
-        raise SystemExit("this bench reads /proc, and its generator needs epoll: Linux only")
+    machine.require_linux()
     # Told to stop, stop what was started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = parse_arguments()

@@ -32,6 +32,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from machine import cpu_s
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -248,12 +250,6 @@ def pin(pid: int) -> None:
             ["taskset", "-a", "-p", "-c", str(cores[-1]), str(pid)], check=True, capture_output=True
         )
         os.sched_setaffinity(0, cores[:1])
-
-
-def cpu_s(pid: int) -> float:
-    """Return the seconds of CPU that a process has had, all threads together."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def shake(port: int, kind: Kind, count: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from load import SPARE_DESCRIPTORS, console, installed, raise_descriptor_limit
+from load import SPARE_DESCRIPTORS, console, installed
+from machine import raise_descriptor_limit
 from servers import PEERS, RAKIT_WS
 from targets import CURVE_PEERS, CURVES, DECODER_ROWS, LATENCY_PEERS, LOADS, QUICK_LOADS, ROWS
 

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
+import machine
 from effort import Effort
-from load import Bench, Round, console, figures, generator, raise_descriptor_limit
+from load import Bench, Round, console, figures, generator
 from scenarios import Scenario, fanout
 from servers import RAKIT_WS, RunError, running
 
@@ -130,8 +131,7 @@ def show(pairs: list[tuple[Round, Round]]) -> None:
 
 def main() -> int:
     """Print a table."""
-    if sys.platform != "linux":
-        raise SystemExit("this bench reads /proc, and its generator needs epoll: Linux only")
+    machine.require_linux()
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[1],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -143,7 +143,7 @@ def main() -> int:
     parser.add_argument("-i", "--in-flight", type=int, default=1, help="messages under way")
     parser.add_argument("-p", "--per-second", type=float, help="messages due, in an open loop")
     arguments = parser.parse_args()
-    raise_descriptor_limit()
+    machine.raise_descriptor_limit()
     load = fanout(arguments.subscribers, arguments.in_flight, text_bytes=arguments.bytes)
     if arguments.per_second:
         load = load.at_rate(arguments.per_second)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import resource
 import socket
 import ssl
 import statistics
@@ -26,15 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import machine
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,12 @@ class Server:
     @property
     def resident(self) -> int:
         """Its resident memory in bytes."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return machine.resident_bytes(self.pid)
 
     @property
     def cpu_s(self) -> float:
         """The CPU time that it has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return machine.cpu_s(self.pid)
 
 
 def main() -> int:
@@ -95,8 +93,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    machine.raise_descriptor_limit()
     print("| measure | plain | TLS | ratio |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as directory:
         files = identity(Path(directory))
@@ -163,9 +160,8 @@ def messages(files: tuple[str, str], load: Load) -> tuple[float, float]:
     return both(files, spent)
 
 
-def both(files: tuple[str, str], measure: object) -> tuple[float, float]:
+def both(files: tuple[str, str], measure: Callable[[Server], float]) -> tuple[float, float]:
     """Measure without and with TLS."""
-    assert callable(measure)
     with running() as plain:
         without = measure(plain)
     with running(*files) as tls:
