@@ -75,11 +75,10 @@ def run(bench: Bench, plan: Plan, comparison: Comparison, show: Show, keep: Keep
 
 
 def note_faults(comparison: Comparison, results: Sequence[Result]) -> None:
-    """Say who failed; one that has not any more is forgiven."""
+    """Say who failed."""
     for result in results:
-        name = f"{result.scenario.name}: {result.server}"
-        comparison.failed.pop(name, None)
         if result.fault:
+            name = f"{result.scenario.name}: {result.server}"
             comparison.failed[name] = result.fault
             console.print(f"FAILED: {name}: {result.fault}", style="red", markup=False)
 

@@ -158,6 +158,12 @@ def test_peer_of_which_nothing_was_asked_is_a_loss_where_it_is_better():
     assert loss.startswith("fan-out to 1,000 x 16, beside ws: 2.00")
 
 
+def test_loss_is_told_once():
+    run = comparison(rows=[row_of(fixed.ECHO, rakit_ws=(2, 2), bun=(1, 1), picows=(99, 99))])
+    [loss] = verdicts.losses(run)
+    assert loss == "echo 64 B binary, 50 x 32, beside bun: 2.00, asked ≤ 0.80"
+
+
 def test_memory_is_compared_where_memory_is_asked():
     own = result(fixed.IDLE.scenario, "rakit_ws", 1, kb_per_connection=1.8)
     bun = result(fixed.IDLE.scenario, "bun", 5, kb_per_connection=1.2)
