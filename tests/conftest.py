@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 
 import pytest
 from hypothesis import settings
@@ -16,12 +17,19 @@ from rakit_backends import (  # noqa: F401 - fixtures
     postgresql_url,
     redis_url,
 )
-from rakit_ws import Server
+from rakit_ws import Server, engine
 from raw_client import RawClient, within
 
 # The same examples everywhere, however slow the machine. `--hypothesis-profile default` has others.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+# `TEST_SHARDS=2` runs all tests with so many shards, in this process and in those that the
+# tests start; what says how many itself is left alone.
+TEST_SHARDS = int(os.environ.get("TEST_SHARDS", "1"))
+if TEST_SHARDS > 1:
+    engine.shards_for = lambda _cores: TEST_SHARDS
+    os.environ["RAKIT_WS_SHARDS"] = str(TEST_SHARDS)
 
 # Presence would come in between the messages that most tests are about.
 QUIET = {"port": 0, "presence": {"enabled": False}}

@@ -69,6 +69,41 @@ def memory_allowed(root: Path = Path("/")) -> int:
     return min(limits, default=0)
 
 
+def cores_allowed(root: Path = Path("/")) -> int:
+    """
+    Tell how many cores the process may keep busy, at least 1.
+
+    The least of the cores that it may run on and the quotas of its control groups (v2 and v1),
+    rounded up. `root` is as above.
+    """
+    return max(1, min([_usable_cores(), *_core_quotas(root)]))
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _core_quotas(root: Path) -> Iterator[int]:
+    """Read how much of each period the process's control group and all above it may use."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mount, names = root / "sys/fs/cgroup", ["cpu.max"]
+        elif "cpu" in controllers.split(","):
+            mount, names = root / "sys/fs/cgroup/cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
+            continue
+        for group in _groups(mount, path):
+            words = [
+                word for name in names for line in _lines(group / name) for word in line.split()
+            ]
+            if len(words) == 2 and all(map(str.isdecimal, words)):  # not "max", not -1
+                quota, period = map(int, words)
+                yield -(-quota // period)
+
+
 def _physical_memory() -> Iterator[int]:
     with contextlib.suppress(ValueError, OSError):
         yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -90,12 +125,18 @@ def _control_group_limits(root: Path) -> Iterator[int]:
             mount, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
         else:
             continue
-        group = mount / path.lstrip("/")
-        # In a container the path may be the host's, and the mount the group itself.
-        for each in (group, *group.parents):
+        for each in _groups(mount, path):
             yield from (int(text) for text in _lines(each / name) if text.isdecimal())
-            if each == mount:
-                break
+
+
+def _groups(mount: Path, path: str) -> Iterator[Path]:
+    """Name a control group and all above it."""
+    group = mount / path.lstrip("/")
+    # In a container the path may be the host's, and the mount the group itself.
+    for each in (group, *group.parents):
+        yield each
+        if each == mount:
+            break
 
 
 def _lines(path: Path) -> list[str]:

@@ -10,7 +10,6 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rakit_ws import _core, permissions, php_router, wire
-from rakit_ws._core import Engine
 from rakit_ws.access import Access, bearer_token
 from rakit_ws.admission import Admission, is_local
 from rakit_ws.auth.chain import Chain, is_awaitable, new_counts, sources_of
@@ -19,6 +18,8 @@ from rakit_ws.certificate import read_identity, tell_of
 from rakit_ws.codes import CloseCode, ErrorCode
 from rakit_ws.commands import Commands
 from rakit_ws.dialect import dialect
+from rakit_ws.engine import AnyEngine, new_engine, shard_count
+from rakit_ws.engine import stop as stop_engine
 from rakit_ws.errors import Refused
 from rakit_ws.hub.channels import Channels
 from rakit_ws.hub.hub import Hub
@@ -104,7 +105,7 @@ class Running:
         self._former_users: list[Chain] = []
         self._users = self.users_for(config)
         self._is_aborted = False
-        self.engine = Engine(**self._engine_settings(config))
+        self.engine: AnyEngine = new_engine(config.shards, **self._engine_settings(config))
         self._identity = read_identity(config.tls)
         self.engine.use_tls(self._identity)
         self.engine.listen(config.host, config.port)
@@ -204,6 +205,8 @@ class Running:
         for address in self._shown_addresses():
             log.info("listening", address=address, server=PRODUCT)
         tell_of(self._identity, config.tls)
+        shards = shard_count(self.engine)
+        log.info("shards", count=shards, threads=shards if shards > 1 else 0)
         log.info(
             "limits",
             max_connections=_max_connections(config),
@@ -379,6 +382,7 @@ class Running:
         self.engine.notify_when_queued(None)
         self._survive(self.engine.stop_listening)
         self._survive(self.engine.abort_all)
+        self._survive(lambda: stop_engine(self.engine))
         self.tasks.cancel_all()
         self.hub.clear()
 

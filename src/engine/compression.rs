@@ -146,6 +146,33 @@ fn deflater(bits: u8, settings: Compression, takes_over: bool) -> Deflater {
     Deflater::new(bits, settings.level, settings.memory_level, takes_over)
 }
 
+/// A message framed for many, who may be clients of several shards.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    opcode: Opcode,
+    bytes: Bytes,
+    payload_len: usize,
+}
+
+impl Frame {
+    /// Copies the payload, once for everybody; `meter` counts the frame.
+    pub fn new(opcode: Opcode, payload: &[u8], meter: &Meter) -> Self {
+        let bytes = meter.share(encoder::frame(opcode, payload));
+        Self { opcode, bytes, payload_len: payload.len() }
+    }
+
+    /// Text or binary.
+    pub fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    /// What is behind the header.
+    pub fn payload(&self) -> &[u8] {
+        let header = self.bytes.len() - self.payload_len;
+        self.bytes.get(header..).unwrap_or_default()
+    }
+}
+
 /// A message on its way to many: framed once, and compressed once for each size of window.
 pub struct Publication<'a> {
     opcode: Opcode,
@@ -166,6 +193,12 @@ impl<'a> Publication<'a> {
     /// Nothing is framed until somebody is to get it; then `meter` counts it.
     pub fn new(opcode: Opcode, payload: &'a [u8], meter: Meter) -> Self {
         Self { opcode, payload, meter, plain: None, compressed: Vec::new() }
+    }
+
+    /// A message that is framed already; `meter` counts what is compressed of it.
+    pub fn of(frame: &'a Frame, meter: Meter) -> Self {
+        let plain = Some(frame.bytes.clone());
+        Self { plain, ..Self::new(frame.opcode, frame.payload(), meter) }
     }
 
     /// Bytes of the message.

@@ -15,6 +15,11 @@ macro_rules! counters {
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name)),+].into_iter()
             }
+
+            /// Add what another shard has done.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+            }
         }
     };
 }

@@ -28,7 +28,11 @@ const PATIENCE: Millis = 1000;
 #[derive(Debug)]
 pub struct Memory {
     limit: usize,
+    /// What is charged; with [`others`](Self::set_others), so that nothing has to be added up.
     own: usize,
+    others: usize,
+    /// How many there are, with this one.
+    shards: usize,
     shared: Arc<AtomicUsize>,
     short_since: Option<Millis>,
 }
@@ -36,7 +40,8 @@ pub struct Memory {
 impl Memory {
     /// Nothing is held. A limit of 0 is none.
     pub fn new(limit: usize) -> Self {
-        let mut memory = Self { limit: 0, own: 0, shared: Arc::default(), short_since: None };
+        let shared = Arc::default();
+        let mut memory = Self { limit: 0, own: 0, others: 0, shards: 1, shared, short_since: None };
         memory.set_limit(limit);
         memory
     }
@@ -46,9 +51,21 @@ impl Memory {
         self.limit = if limit == 0 { usize::MAX } else { limit };
     }
 
+    /// Let other shards, under the same limit, hold so much; they are `shards`, with this one.
+    pub fn set_others(&mut self, others: usize, shards: usize) {
+        self.shards = shards.max(1);
+        self.own = self.own - self.others + others;
+        self.others = others;
+    }
+
+    /// The part of [`held`](Self::held) that is not others'.
+    pub fn held_here(&self) -> usize {
+        self.held() - self.others
+    }
+
     /// Bytes held now.
     pub fn held(&self) -> usize {
-        // Relaxed: a count, and whoever drops a shared frame is this thread.
+        // Relaxed: a count, and whoever drops a frame that a shard shares is its thread.
         self.own + self.shared.load(Ordering::Relaxed)
     }
 
@@ -98,14 +115,26 @@ impl Memory {
         self.short_since = self.short_since.map(|_| now);
     }
 
-    /// How much is to be given back for so little to be held that a shortage ends.
+    /// How much is to be given back here for so little to be held that a shortage ends.
     pub fn excess_over_well(&self) -> usize {
-        (self.held() + 1).saturating_sub(self.well())
+        self.our_part((self.held() + 1).saturating_sub(self.well()))
     }
 
-    /// How much is to be given back for the limit to be kept, with room for a while.
+    /// How much is to be given back here for the limit to be kept, with room for a while.
     pub fn excess_over_limit(&self) -> usize {
-        self.held().saturating_sub(self.limit - self.limit / 16)
+        self.our_part(self.held().saturating_sub(self.limit - self.limit / 16))
+    }
+
+    /// Shards give back in proportion to what they hold; one that holds less than the average
+    /// gives nothing, so that its clients do not pay for others'.
+    fn our_part(&self, excess: usize) -> usize {
+        let (here, held) = (self.held_here(), self.held());
+        if here < held / self.shards {
+            return 0;
+        }
+        let part = (excess as u128 * here as u128).div_ceil(held.max(1) as u128);
+        // No more than `excess`, as no more is held here than everywhere.
+        usize::try_from(part).unwrap_or(usize::MAX)
     }
 
     fn well(&self) -> usize {
@@ -118,6 +147,11 @@ impl Memory {
 pub struct Meter(Arc<AtomicUsize>);
 
 impl Meter {
+    /// Bytes of the frames that are there.
+    pub fn held(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// A frame to be shared: counted until the last reference is dropped.
     pub fn share(&self, frame: Vec<u8>) -> Bytes {
         self.0.fetch_add(frame.capacity(), Ordering::Relaxed);
@@ -182,6 +216,25 @@ mod tests {
             memory.recharge(memory.own, held);
             assert_eq!(memory.is_exhausted(), exhausted, "{held}");
         }
+    }
+
+    #[test]
+    fn what_others_hold_counts_and_is_given_back_by_them() {
+        let mut memory = Memory::new(8000);
+        memory.recharge(0, 3000);
+        for (others, held, exhausted, excess) in [
+            (0, 3000, false, 0),
+            (3000, 6000, false, 0),
+            (6000, 9000, true, 500),
+            (6001, 9001, true, 501),
+        ] {
+            memory.set_others(others, 3);
+            assert_eq!((memory.held(), memory.held_here()), (held, 3000));
+            assert_eq!(memory.is_exhausted(), exhausted, "{others}");
+            assert_eq!(memory.excess_over_limit(), excess, "{others}");
+        }
+        memory.set_others(6003, 3);
+        assert_eq!(memory.excess_over_limit(), 0, "less than the average");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! beside itself: [`Shard::poll`] says what happened, the caller queues its answers, and
 //! [`Shard::flush`] sends what is queued, one write for each connection.
 
+mod census;
 mod compression;
 mod connection;
 mod counters;
@@ -18,6 +19,7 @@ mod poller;
 mod rate;
 mod settings;
 mod shard;
+mod shards;
 mod timers;
 mod tls;
 mod topics;
@@ -26,13 +28,14 @@ mod work;
 
 pub use connection::{Closed, Side};
 pub use counters::Counters;
-pub use handle::Handle;
+pub use handle::{Handle, MOST_SHARDS};
 pub use listener::{Address, ListenError, Listener};
 pub use metronome::Metronome;
 pub use outbox::{Outgoing, SHARE_FROM_BYTES};
 pub use rate::Rate;
 pub use settings::{Compression, Settings, SlowReader};
 pub use shard::{Event, Pace, Shard};
+pub use shards::{Failure, Shards};
 pub use timers::Millis;
 pub use tls::{TlsError, TlsFile, TlsProblem, TlsSettings};
 pub use trust::{NoProxy, Origin, Proxy, Trust};

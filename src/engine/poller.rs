@@ -41,7 +41,7 @@ pub use imp::Poller;
 mod imp {
     use std::io;
     use std::mem::MaybeUninit;
-    use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
     use rustix::event::epoll;
     use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -121,6 +121,12 @@ mod imp {
         }
     }
 
+    impl AsFd for Poller {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.epoll.as_fd()
+        }
+    }
+
     impl AsRawFd for Poller {
         fn as_raw_fd(&self) -> RawFd {
             self.epoll.as_raw_fd()
@@ -139,7 +145,7 @@ mod imp {
 #[cfg(any(not(target_os = "linux"), rakit_ws_portable_poller))]
 mod imp {
     use std::io;
-    use std::os::fd::{AsFd, AsRawFd, RawFd};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
     use std::time::Duration;
 
     use super::{Interest, MAX_READY, Ready};
@@ -208,6 +214,12 @@ mod imp {
                 }
             }));
             Ok(())
+        }
+    }
+
+    impl AsFd for Poller {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.poller.as_fd()
         }
     }
 

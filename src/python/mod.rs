@@ -12,6 +12,7 @@ mod json;
 mod request;
 mod rows;
 mod settings;
+mod sharded;
 mod tls;
 
 use pyo3::prelude::*;
@@ -32,11 +33,14 @@ mod _core {
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
+    use super::sharded::ShardedEngine;
+    #[pymodule_export]
     use super::tls::TlsIdentity;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("MOST_SHARDS", crate::engine::MOST_SHARDS)?;
         super::rows::KINDS.iter().try_for_each(|(name, kind)| module.add(*name, *kind))
     }
 }

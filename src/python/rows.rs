@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::engine::{Closed, Event, Side};
-use crate::protocol::{Kind, Opcode, Payload};
+use crate::protocol::{GrowingBuffer, Kind, Opcode, Payload};
 
 use super::buffer::BytesBuffer;
 use super::frames::bytes_of;
@@ -58,6 +58,16 @@ pub trait Content: Sized {
 impl Content for BytesBuffer {
     fn bytes<'py>(py: Python<'py>, payload: Payload<'_, Self>) -> Bound<'py, PyBytes> {
         bytes_of(py, payload)
+    }
+}
+
+impl Content for GrowingBuffer {
+    fn bytes<'py>(py: Python<'py>, payload: Payload<'_, Self>) -> Bound<'py, PyBytes> {
+        match payload {
+            Payload::Borrowed(bytes) => PyBytes::new(py, bytes),
+            // Copied: a thread without the GIL could not make it a `bytes` in the first place.
+            Payload::Owned(buffer) => PyBytes::new(py, &buffer.into_vec()),
+        }
     }
 }
 

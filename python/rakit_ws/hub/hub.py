@@ -15,8 +15,9 @@ from rakit_ws.log import log
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from rakit_ws._core import Engine, Request
+    from rakit_ws._core import Request
     from rakit_ws.dialect import Dialect
+    from rakit_ws.engine import AnyEngine
     from rakit_ws.hub.events import Hooks
     from rakit_ws.limits import Limits
 
@@ -60,7 +61,7 @@ class Hub:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: AnyEngine,
         hooks: Hooks,
         limits: Limits,
         run_later: Callable[[Awaitable[None]], object],

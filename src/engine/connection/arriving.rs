@@ -66,7 +66,7 @@ impl Requesting {
         source: Source,
         ip: &mut Option<IpAddr>,
         settings: &Settings,
-        per_ip: &mut PerIp,
+        per_ip: &PerIp,
     ) -> Room {
         self.announcement = None;
         self.origin.proxy = Some(self.origin.peer.clone());
@@ -86,7 +86,7 @@ impl Requesting {
         request: &Request,
         ip: &mut Option<IpAddr>,
         settings: &Settings,
-        per_ip: &mut PerIp,
+        per_ip: &PerIp,
     ) -> Result<(), Refusal> {
         if settings.trust.identify(&mut self.origin, request)? && ip.is_none() {
             // It has come so far that it is told, even where it would be aborted otherwise.
@@ -98,17 +98,16 @@ impl Requesting {
     }
 
     /// Count the connection for who asks, unless that is a proxy.
-    fn count(&mut self, ip: &mut Option<IpAddr>, settings: &Settings, per_ip: &mut PerIp) -> Room {
+    fn count(&mut self, ip: &mut Option<IpAddr>, settings: &Settings, per_ip: &PerIp) -> Room {
         let peer = &self.origin.peer;
         if settings.trust.covers(peer) {
             return Room::Yes;
         }
-        let room = per_ip.room(peer.ip(), settings);
+        *ip = peer.ip();
+        let room = per_ip.enter(*ip, settings);
         if let Room::ToBeTold(full) = room {
             self.full.get_or_insert(full);
         }
-        *ip = peer.ip();
-        per_ip.enter(*ip, settings);
         room
     }
 }

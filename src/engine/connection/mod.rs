@@ -153,6 +153,8 @@ pub struct Connection<B> {
     pub interest: Interest,
     /// Whether it is on the shard's list of connections to flush.
     pub dirty: bool,
+    /// Whether its farewell waits until the caller has handled what came before it.
+    pub is_farewell_held: bool,
     /// Whether others may be waiting for it to read.
     pub restrains: bool,
     /// For how many recipients of what it has sent it waits.
@@ -204,6 +206,7 @@ impl<B: MessageBuffer> Connection<B> {
             memberships: Vec::new(),
             interest: Interest::READ,
             dirty: false,
+            is_farewell_held: false,
             restrains: false,
             waits_for: 0,
             waits_since: now,
@@ -251,7 +254,8 @@ impl<B: MessageBuffer> Connection<B> {
     /// What the poller should watch for, now that the outbox was written.
     pub fn wanted_interest(&self, settings: &Settings) -> Interest {
         let read = match &self.state {
-            State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => true,
+            State::Closing { .. } => !self.is_farewell_held,
+            State::Requesting(_) | State::Lingering { .. } => true,
             State::Deciding(_) => return Interest::END,
             State::Open(_) => self.is_listened_to() && !self.is_congested(settings),
         };
@@ -449,12 +453,14 @@ impl<B: MessageBuffer> Connection<B> {
         }
     }
 
-    /// Whether its socket is read: it is neither undecided nor paused.
+    /// Whether its socket is read: it is neither undecided nor paused, nor is anything to be said
+    /// first.
     pub fn is_received_from(&self) -> bool {
         match self.state {
             State::Deciding(_) => false,
             State::Open(_) => self.is_listened_to(),
-            State::Requesting(_) | State::Closing { .. } | State::Lingering { .. } => true,
+            State::Closing { .. } => !self.is_farewell_held,
+            State::Requesting(_) | State::Lingering { .. } => true,
         }
     }
 
@@ -508,6 +514,11 @@ impl<B: MessageBuffer> Connection<B> {
             },
             unopened_or_closing => unopened_or_closing,
         };
+        self.since = now;
+    }
+
+    /// Count the time to close from now on.
+    pub fn begin_anew(&mut self, now: Millis) {
         self.since = now;
     }
 

@@ -1,5 +1,6 @@
 //! What a connection does with what its peer sends.
 
+use crate::engine::census::Census;
 use crate::engine::counters::Counters;
 use crate::engine::full::Full;
 use crate::engine::per_ip::PerIp;
@@ -50,8 +51,10 @@ pub struct Turn<'a> {
     /// The totals.
     pub counters: &'a mut Counters,
     /// How many come from each address.
-    pub per_ip: &'a mut PerIp,
-    /// Why no further handshake may wait for the caller.
+    pub per_ip: &'a PerIp,
+    /// How many handshakes wait for the caller.
+    pub census: &'a Census,
+    /// Why no further one may, however few do.
     pub busy: Option<Full>,
     /// Which round of turns this is.
     pub round: u32,
@@ -72,6 +75,8 @@ impl<B: MessageBuffer> Connection<B> {
             }
             State::Requesting(_) => self.receive_request(turn, emit),
             State::Deciding(_) => Fate::Lives,
+            // Its end would take what is to be said first.
+            State::Closing { .. } if self.is_farewell_held => Fate::Lives,
             State::Open(_) | State::Closing { awaiting: Some(_), .. } => {
                 self.receive_frames(turn, emit)
             }
@@ -117,13 +122,15 @@ impl<B: MessageBuffer> Connection<B> {
         let mut result = requesting.reader.receive(piece, turn.settings.max_head_bytes);
         if let Ok(Progress::Complete(request, _)) = &result {
             let identified = requesting.identify(request, &mut self.ip, turn.settings, turn.per_ip);
+            let most = turn.settings.max_undecided_handshakes;
             match (identified, requesting.full.or(turn.busy)) {
                 (Err(refusal), _) => result = Err(refusal),
-                (Ok(()), Some(full)) => {
+                (Ok(()), None) if turn.census.begin_deciding(most) => {}
+                (Ok(()), full) => {
+                    let full = full.unwrap_or(Full::Undecided);
                     full.count(turn.counters);
                     result = Err(full.refusal());
                 }
-                (Ok(()), None) => {}
             }
         }
         let Origin { peer, proxy } = requesting.origin.clone();

@@ -32,10 +32,13 @@ const ACCEPT_PAUSE: Millis = 250;
 impl<B: MessageBuffer> Shard<B> {
     /// Accept connections on `host` and `port` too; see [`Listener::bind`].
     pub fn listen(&mut self, host: &str, port: u16, backlog: i32) -> Result<(), ListenError> {
-        for listener in Listener::bind(host, port, backlog)? {
-            self.watch(&listener, self.listeners.len()).map_err(|e| listener.failed(e))?;
-            self.listeners.push(listener);
-        }
+        Listener::bind(host, port, backlog)?.into_iter().try_for_each(|one| self.listen_on(one))
+    }
+
+    /// Accept connections from this listener too.
+    pub fn listen_on(&mut self, listener: Listener) -> Result<(), ListenError> {
+        self.watch(&listener, self.listeners.len()).map_err(|e| listener.failed(e))?;
+        self.listeners.push(listener);
         Ok(())
     }
 
@@ -74,7 +77,7 @@ impl<B: MessageBuffer> Shard<B> {
         let agreement = connection.undecided_agreement();
         let response = response::accept(key, subprotocol, agreement, headers);
         connection.accept(response, first, &self.settings, &self.inflaters, self.now);
-        self.undecided -= 1;
+        self.census.end_deciding();
         self.open += 1;
         self.counters.opened += 1;
         self.resume(handle);
@@ -89,7 +92,7 @@ impl<B: MessageBuffer> Shard<B> {
             return false;
         }
         connection.refuse(response::refuse(refusal, headers), now);
-        self.undecided -= 1;
+        self.census.end_deciding();
         self.counters.refused += 1;
         self.depart(handle.slot());
         true
@@ -106,7 +109,7 @@ impl<B: MessageBuffer> Shard<B> {
                         self.accepting = Accepting::Yes;
                         emit(Event::AcceptResumed);
                     }
-                    self.admit(socket, peer, emit);
+                    self.take_in(socket, peer, emit);
                 }
                 // The peer was gone before it was accepted, or a firewall was against it.
                 Err(error) if is_of_one_peer(&error) => {}
@@ -117,7 +120,13 @@ impl<B: MessageBuffer> Shard<B> {
         }
     }
 
-    fn admit(&mut self, socket: OwnedFd, peer: Address, emit: &mut impl FnMut(Event<'_, B>)) {
+    /// Let a connection that was just accepted be one of this shard's, if there is room.
+    pub(super) fn admit(
+        &mut self,
+        socket: OwnedFd,
+        peer: Address,
+        emit: &mut impl FnMut(Event<'_, B>),
+    ) {
         self.counters.accepted += 1;
         self.round.note(work::ACCEPTED);
         self.make_room(emit);
@@ -130,24 +139,24 @@ impl<B: MessageBuffer> Shard<B> {
         let announcement = self.settings.proxy_protocol.then(proxy::Reader::default);
         let counts = !is_proxy && announcement.is_none();
         let ip = peer.ip().filter(|_| counts);
-        let full = match self.room_for(ip) {
+        let full = match self.enter(ip) {
             Room::Yes => self.memory.is_short().then_some(Full::Memory),
             Room::ToBeTold(full) => Some(full),
             Room::No => {
+                self.leave(ip);
                 self.counters.aborted_over_limit += 1;
                 return emit(Event::Aborted { peer, reason: "too many connections" });
             }
         };
         let Ok(transport) = self.transport(socket) else {
             // Only a fault of the system, as to have no random numbers.
+            self.leave(ip);
             self.counters.tls_failures += 1;
             return emit(Event::Aborted { peer, reason: "TLS cannot begin" });
         };
-        self.per_ip.enter(ip, &self.settings);
-        self.next_generation = self.next_generation.checked_add(1).unwrap_or(1);
         let entry = self.connections.vacant_entry();
         let slot = slot_number(entry.key());
-        let handle = Handle::new(slot, self.next_generation);
+        let handle = Handle::new(slot, self.generations.pass());
         let origin = Origin { peer, proxy: None };
         let reader = RequestReader::default();
         let requesting = Requesting { reader, announcement, origin, full };
@@ -171,12 +180,20 @@ impl<B: MessageBuffer> Shard<B> {
         }
     }
 
-    fn room_for(&self, ip: Option<IpAddr>) -> Room {
-        let (count, most) = (self.connections.len(), self.settings.max_connections);
-        match Room::within(count, most, MAX_OVER_LIMIT, Full::Connections) {
-            Room::Yes => self.per_ip.room(ip, &self.settings),
+    /// Count one more connection; tells whether it may be there.
+    fn enter(&self, ip: Option<IpAddr>) -> Room {
+        let (before, most) = (self.census.enter(), self.settings.max_connections);
+        let of_address = self.per_ip.enter(ip, &self.settings);
+        match Room::within(before, most, MAX_OVER_LIMIT, Full::Connections) {
+            Room::Yes => of_address,
             full => full,
         }
+    }
+
+    /// Undo that.
+    fn leave(&self, ip: Option<IpAddr>) {
+        self.per_ip.leave(ip, &self.settings);
+        self.census.leave();
     }
 
     fn pause_accepting(&mut self, error: io::Error, emit: &mut impl FnMut(Event<'_, B>)) {

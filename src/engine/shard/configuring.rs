@@ -27,7 +27,9 @@ impl<B: MessageBuffer> Shard<B> {
         if before.compression != settings.compression {
             self.compressor.configure(settings.compression);
         }
-        if (before.max_connections_per_ip == 0) != (settings.max_connections_per_ip == 0) {
+        if (before.max_connections_per_ip == 0) != (settings.max_connections_per_ip == 0)
+            && !self.per_ip.are_kept_always()
+        {
             self.count_addresses();
         }
         self.memory.set_limit(settings.max_memory);

@@ -1,6 +1,6 @@
 //! How messages go out: to one client, to a topic, to everyone.
 
-use crate::engine::compression::Publication;
+use crate::engine::compression::{Frame, Publication};
 use crate::engine::connection::Connection;
 use crate::engine::handle::Handle;
 use crate::engine::outbox::{Outgoing, SHARE_FROM_BYTES};
@@ -33,13 +33,29 @@ impl<B: MessageBuffer> Shard<B> {
             ref slots => {
                 // The list may change while slow readers are closed.
                 let slots = slots.to_vec();
-                let mut publication = Publication::new(opcode, payload, self.memory.meter());
-                slots
-                    .into_iter()
-                    .filter(|slot| self.enqueue_shared(*slot, &mut publication))
-                    .count()
+                let publication = Publication::new(opcode, payload, self.memory.meter());
+                self.enqueue_for_each(slots, publication)
             }
         }
+    }
+
+    /// [`publish`](Self::publish) a message that was framed for several shards.
+    pub fn publish_frame(&mut self, topic: &str, frame: &Frame) {
+        match *self.topics.subscribers(topic) {
+            // As above.
+            [slot] if frame.payload().len() < SHARE_FROM_BYTES => {
+                self.enqueue_for_one(slot, frame.opcode(), Outgoing::Copy(frame.payload()));
+            }
+            ref slots => {
+                let slots = slots.to_vec();
+                let publication = Publication::of(frame, self.memory.meter());
+                self.enqueue_for_each(slots, publication);
+            }
+        }
+    }
+
+    fn enqueue_for_each(&mut self, slots: Vec<u32>, mut publication: Publication<'_>) -> usize {
+        slots.into_iter().filter(|slot| self.enqueue_shared(*slot, &mut publication)).count()
     }
 
     /// Queue a message for these clients; framed and compressed once, as by
@@ -51,17 +67,27 @@ impl<B: MessageBuffer> Shard<B> {
                 usize::from(self.send(one, opcode, Outgoing::Copy(payload)))
             }
             _ => {
-                let mut publication = Publication::new(opcode, payload, self.memory.meter());
-                let mut count = 0;
-                for handle in handles {
-                    // Asked one by one: sending to one may close another.
-                    if self.connection(*handle).is_some_and(|c| c.is_reachable()) {
-                        count += usize::from(self.enqueue_shared(handle.slot(), &mut publication));
-                    }
-                }
-                count
+                let publication = Publication::new(opcode, payload, self.memory.meter());
+                self.enqueue_for_these(handles, publication)
             }
         }
+    }
+
+    /// [`send_each`](Self::send_each) with a message that was framed for several shards.
+    pub fn send_frame(&mut self, handles: &[Handle], frame: &Frame) {
+        let publication = Publication::of(frame, self.memory.meter());
+        self.enqueue_for_these(handles, publication);
+    }
+
+    fn enqueue_for_these(&mut self, handles: &[Handle], mut publication: Publication<'_>) -> usize {
+        let mut count = 0;
+        for handle in handles {
+            // Asked one by one: sending to one may close another.
+            if self.connection(*handle).is_some_and(|c| c.is_reachable()) {
+                count += usize::from(self.enqueue_shared(handle.slot(), &mut publication));
+            }
+        }
+        count
     }
 
     /// Queue a message for every open connection; framed and compressed once, as by
@@ -80,7 +106,22 @@ impl<B: MessageBuffer> Shard<B> {
         opcode: Opcode,
         payload: &[u8],
     ) -> (usize, Option<u32>) {
-        let mut publication = Publication::new(opcode, payload, self.memory.meter());
+        let publication = Publication::new(opcode, payload, self.memory.meter());
+        self.enqueue_from(first, most, publication)
+    }
+
+    /// [`broadcast`](Self::broadcast) a message that was framed for several shards.
+    pub fn broadcast_frame(&mut self, frame: &Frame) {
+        let publication = Publication::of(frame, self.memory.meter());
+        self.enqueue_from(0, usize::MAX, publication);
+    }
+
+    fn enqueue_from(
+        &mut self,
+        first: u32,
+        most: usize,
+        mut publication: Publication<'_>,
+    ) -> (usize, Option<u32>) {
         let end = slot_number(self.connections.capacity());
         let mut count = 0;
         for slot in first..end {
@@ -170,7 +211,7 @@ impl<B: MessageBuffer> Shard<B> {
     /// Send what waits, and watch for what is needed next.
     pub(super) fn settle(&mut self, slot: u32) {
         let Some(mut connection) = self.connections.get_mut(slot as usize) else { return };
-        if !connection.is_open() {
+        if !connection.is_open() && !connection.is_farewell_held {
             connection.say_farewell();
             if !connection.is_reachable() {
                 self.leave_topics(slot);

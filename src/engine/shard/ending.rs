@@ -96,7 +96,7 @@ impl<B: MessageBuffer> Shard<B> {
         let was_undecided = connection.undecided_key().is_some();
         connection.refuse(response::refuse(refusal, &[]), self.now);
         if was_undecided {
-            self.undecided -= 1;
+            self.census.end_deciding();
             self.counters.abandoned += 1;
             self.news.push(News::Abandoned(connection.handle(), refusal.reason.clone()));
             self.wake();
@@ -142,10 +142,11 @@ impl<B: MessageBuffer> Shard<B> {
         }
         match Stage::of(&connection) {
             Stage::Open => self.open -= 1,
-            Stage::Deciding => self.undecided -= 1,
+            Stage::Deciding => self.census.end_deciding(),
             Stage::Requesting | Stage::Ending => {}
         }
         self.per_ip.leave(connection.ip, &self.settings);
+        self.census.leave();
     }
 
     /// See to it that the connection's deadline has an entry.
@@ -222,6 +223,8 @@ impl<B: MessageBuffer> Shard<B> {
                     emit(Event::Idle { handle });
                 }
             }
+            // What was to go first has not been said yet.
+            State::Closing { .. } if connection.is_farewell_held => connection.begin_anew(self.now),
             State::Closing { .. } | State::Lingering { .. } => {
                 self.counters.close_timeouts += 1;
                 connection.abort();

@@ -22,7 +22,7 @@ const STALE_ALLOWED: usize = 1024;
 impl<B: MessageBuffer> Shard<B> {
     /// Where the limit is reached, end connections that have not sent their request in time.
     pub(super) fn make_room(&mut self, emit: &mut impl FnMut(Event<'_, B>)) {
-        while self.connections.len() >= self.settings.max_connections && self.evict(emit) {}
+        while self.census.connections() >= self.settings.max_connections && self.evict(emit) {}
     }
 
     /// A connection was accepted, and has yet to send its request.

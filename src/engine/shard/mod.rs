@@ -2,18 +2,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use slab::Slab;
 
 use crate::protocol::deflate::InflaterPool;
 use crate::protocol::{Kind, MessageBuffer, Payload, Refusal, Request};
 
+use super::census::Census;
 use super::compression::Compressor;
 use super::connection::{Closed, Connection, Fate, READ_BUFFER_BYTES, State, Turn};
 use super::counters::Counters;
 use super::full::Full;
-use super::handle::Handle;
+use super::handle::{Generations, Handle};
 use super::listener::{Address, Listener};
 use super::memory::Memory;
 use super::per_ip::PerIp;
@@ -28,11 +29,13 @@ mod configuring;
 mod delivery;
 mod ending;
 mod eviction;
+mod part;
 mod restraint;
 mod room;
 mod round;
 mod shortage;
 
+pub use part::{Part, Restrained};
 use restraint::Restraint;
 pub use round::Pace;
 use round::Round;
@@ -188,13 +191,13 @@ pub struct Shard<B> {
     listeners: Vec<Listener>,
     accepting: Accepting,
     connections: Slab<Connection<B>>,
-    next_generation: u32,
+    generations: Generations,
+    census: Census,
     per_ip: PerIp,
     /// Those who have not sent their request, the oldest first, among others that have.
     requesting: VecDeque<Handle>,
     /// To accept with when all other descriptors are taken.
     reserve: Option<OwnedFd>,
-    undecided: usize,
     open: usize,
     topics: Topics,
     timers: Timers,
@@ -211,6 +214,7 @@ pub struct Shard<B> {
     restraints: HashMap<u32, Restraint>,
     /// When one of them may have stalled.
     restraints_due: Millis,
+    part: Part,
     /// Connections that were asked to wait because memory is short.
     starved: Vec<Handle>,
     /// Bytes queued since what waits was written last.
@@ -230,6 +234,17 @@ pub struct Shard<B> {
 impl<B: MessageBuffer> Shard<B> {
     /// A shard without listeners. `now` is the clock's present time.
     pub fn new(settings: Settings, now: Millis) -> io::Result<Self> {
+        let (census, per_ip) = (Census::default(), PerIp::default());
+        Self::within(Generations::default(), census, per_ip, settings, now)
+    }
+
+    fn within(
+        generations: Generations,
+        census: Census,
+        per_ip: PerIp,
+        settings: Settings,
+        now: Millis,
+    ) -> io::Result<Self> {
         Ok(Self {
             compressor: Compressor::new(settings.compression),
             memory: Memory::new(settings.max_memory),
@@ -238,11 +253,11 @@ impl<B: MessageBuffer> Shard<B> {
             listeners: Vec::new(),
             accepting: Accepting::Yes,
             connections: Slab::new(),
-            next_generation: 0,
-            per_ip: PerIp::default(),
+            generations,
+            census,
+            per_ip,
             requesting: VecDeque::new(),
             reserve: eviction::reserve(),
-            undecided: 0,
             open: 0,
             topics: Topics::default(),
             timers: Timers::default(),
@@ -253,6 +268,7 @@ impl<B: MessageBuffer> Shard<B> {
             sender: Handle::NOBODY,
             restraints: HashMap::new(),
             restraints_due: NEVER,
+            part: Part::default(),
             starved: Vec::new(),
             unflushed: 0,
             news: Vec::new(),
@@ -273,6 +289,16 @@ impl<B: MessageBuffer> Shard<B> {
     pub fn poll(&mut self, now: Millis, mut emit: impl FnMut(Event<'_, B>)) -> io::Result<()> {
         self.now = now;
         let emit = &mut emit;
+        self.report_news(emit);
+        if self.round.is_over() {
+            self.begin_round()?;
+        }
+        self.work(emit);
+        self.look_at_the_time(emit);
+        Ok(())
+    }
+
+    fn report_news(&mut self, emit: &mut impl FnMut(Event<'_, B>)) {
         for news in std::mem::take(&mut self.news) {
             emit(match news {
                 News::Closed(handle, closed) => Event::Closed { handle, closed },
@@ -282,14 +308,12 @@ impl<B: MessageBuffer> Shard<B> {
                 News::MemoryAmple(held) => Event::MemoryAmple { held },
             });
         }
-        if self.round.is_over() {
-            self.begin_round()?;
-        }
-        self.work(emit);
+    }
+
+    fn look_at_the_time(&mut self, emit: &mut impl FnMut(Event<'_, B>)) {
         self.fire_timers(emit);
         self.end_long_shortage();
         self.give_up_on_the_stalled();
-        Ok(())
     }
 
     /// Let it know the time between two polls: how long a client was not read from depends on it.
@@ -388,18 +412,14 @@ impl<B: MessageBuffer> Shard<B> {
     fn with(&mut self, slot: u32, turn: impl FnOnce(&mut Connection<B>, &mut Turn<'_>) -> Fate) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let before = Stage::of(connection);
-        let busy = if self.undecided >= self.settings.max_undecided_handshakes {
-            Some(Full::Undecided)
-        } else {
-            self.memory.is_short().then_some(Full::Memory)
-        };
         let mut its = Turn {
             buffer: &mut self.buffer,
             wire: &mut self.wire,
             settings: &self.settings,
             counters: &mut self.counters,
-            per_ip: &mut self.per_ip,
-            busy,
+            per_ip: &self.per_ip,
+            census: &self.census,
+            busy: self.memory.is_short().then_some(Full::Memory),
             round: self.round.number(),
             share: self.round.share(),
             units: 0,
@@ -421,10 +441,10 @@ impl<B: MessageBuffer> Shard<B> {
             _ if fate == Fate::Gone => return self.remove(slot),
             (Stage::Open, Stage::Ending) => {
                 self.open -= 1;
+                self.hold_farewell(slot);
                 return self.depart(slot);
             }
             (Stage::Requesting, Stage::Ending) => return self.depart(slot),
-            (Stage::Requesting, Stage::Deciding) => self.undecided += 1,
             _ => {}
         }
         if has_input {
@@ -459,6 +479,12 @@ impl<B: MessageBuffer> Shard<B> {
     fn wake(&self) {
         // Fails only when the poller itself is broken, which the next poll reports.
         let _ = self.poller.wake();
+    }
+}
+
+impl<B> AsFd for Shard<B> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
     }
 }
 

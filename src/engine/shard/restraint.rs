@@ -11,7 +11,7 @@ use crate::engine::handle::Handle;
 use crate::engine::timers::{Millis, NEVER};
 use crate::protocol::MessageBuffer;
 
-use super::{Shard, find};
+use super::{Restrained, Shard, find};
 
 /// A recipient whose socket has taken nothing for so long has stalled.
 const STALLED_AFTER: Millis = 500;
@@ -73,7 +73,8 @@ impl<B: MessageBuffer> Shard<B> {
     #[cold]
     pub(super) fn restrain_sender(&mut self, slot: u32) {
         let sender = self.sender;
-        let is_here = self.connection(sender).is_some_and(|sender| sender.is_open());
+        let is_foreign = self.generations.are_foreign_to(sender);
+        let is_here = is_foreign || self.connection(sender).is_some_and(|sender| sender.is_open());
         if !is_here || !self.is_another_behind(slot) || !self.may_hold_back(slot) {
             return;
         }
@@ -94,11 +95,29 @@ impl<B: MessageBuffer> Shard<B> {
         }
         restraint.senders.insert(sender);
         self.restraints_due = self.restraints_due.min(until);
+        if is_foreign {
+            return self.part.restrained.push(Restrained::Waits(sender));
+        }
+        self.hold_back(sender);
+    }
+
+    /// One more recipient of what this client has sent is behind: it is not read.
+    pub fn hold_back(&mut self, sender: Handle) {
+        let now = self.now;
         let Some(publisher) = self.connection(sender) else { return };
         if publisher.wait_for_one_more(now) {
             self.counters.publishers_restrained += 1;
             self.arm(sender.slot());
             self.touch(sender.slot());
+        }
+    }
+
+    /// One of them is no longer, or nobody waits for it.
+    pub fn let_go(&mut self, sender: Handle) {
+        if let Some(publisher) = find(&mut self.connections, sender)
+            && publisher.wait_for_one_less(&self.settings, self.now)
+        {
+            self.resume(sender);
         }
     }
 
@@ -178,10 +197,10 @@ impl<B: MessageBuffer> Shard<B> {
 
     fn release(&mut self, senders: HashSet<Handle>) {
         for sender in senders {
-            if let Some(publisher) = find(&mut self.connections, sender)
-                && publisher.wait_for_one_less(&self.settings, self.now)
-            {
-                self.resume(sender);
+            if self.generations.are_foreign_to(sender) {
+                self.part.restrained.push(Restrained::GoesOn(sender));
+            } else {
+                self.let_go(sender);
             }
         }
     }

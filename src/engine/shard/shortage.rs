@@ -110,6 +110,9 @@ impl<B: MessageBuffer> Shard<B> {
     /// Close connections until `excess` bytes are given back: first those that are closing anyway,
     /// then those that hold most.
     fn shed(&mut self, excess: usize) {
+        if excess == 0 {
+            return;
+        }
         let mut holders: Vec<(bool, usize, u32)> = self
             .connections
             .iter()
