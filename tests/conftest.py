@@ -31,6 +31,14 @@ if TEST_SHARDS > 1:
     engine.shards_for = lambda _cores: TEST_SHARDS
     os.environ["RAKIT_WS_SHARDS"] = str(TEST_SHARDS)
 
+
+def pytest_collection_modifyitems(items):
+    """Leave out what says why it can be so with one shard alone."""
+    for item in items:
+        if (marker := item.get_closest_marker("one_shard")) and TEST_SHARDS > 1:
+            item.add_marker(pytest.mark.skip(reason=f"one shard: {marker.args[0]}"))
+
+
 # Presence would come in between the messages that most tests are about.
 QUIET = {"port": 0, "presence": {"enabled": False}}
 

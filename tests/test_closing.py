@@ -494,6 +494,7 @@ async def test_slow_reader_that_never_reads_is_ended_by_the_close_timeout(serve,
     await other.fence()
 
 
+@pytest.mark.one_shard("whether it reads too slowly is known to the thread that sends to it")
 async def test_queue_of_a_slow_reader_is_bounded(serve, connect):
     server = await serve(max_send_buffer=65_536)
     slow = await connect(server, receive_buffer=4096)
@@ -529,6 +530,7 @@ async def test_client_that_does_not_read_its_own_echo_is_slowed_down_and_loses_n
 # --- slow_reader = "drop"
 
 
+@pytest.mark.one_shard("whether it reads too slowly is known to the thread that sends to it")
 async def test_slow_reader_misses_messages_but_stays_and_no_other_does(serve, connect, caplog):
     caplog.set_level("WARNING", "rakit_ws")
     server = await serve(max_send_buffer=65_536, slow_reader="drop")
@@ -554,6 +556,7 @@ async def test_slow_reader_misses_messages_but_stays_and_no_other_does(serve, co
     assert f"id={member.id}" in lines[0]
 
 
+@pytest.mark.one_shard("whether it reads too slowly is known to the thread that sends to it")
 async def test_close_reaches_a_client_whose_messages_are_dropped(serve, connect):
     server = await serve(max_send_buffer=65_536, slow_reader="drop")
     slow = await connect(server, receive_buffer=4096)

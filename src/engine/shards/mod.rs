@@ -18,8 +18,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use crate::protocol::handshake::HeaderLine;
 use crate::protocol::{CloseCode, GrowingBuffer, Opcode, Refusal};
 
@@ -42,12 +40,16 @@ mod worker;
 
 use batch::{Reading, units_of};
 use clients::Clients;
-use orders::{Acceptance, Order, Orders};
+use orders::{Acceptance, ORDER_WEIGHT, Order, Orders};
 pub use worker::Failure;
 use worker::{Exchange, Letter, Report, Worker};
 
 /// Work in a round of a shard, at least, however many shards there are.
 const MIN_ROUND_UNITS: u64 = 64;
+
+/// The most that may be on its way to a shard, in bytes and in 256 for each recipient, before the
+/// caller waits for it: some 100,000 deliveries, which take 50 ms.
+const MOST_PENDING: usize = 32 << 20;
 
 /// The number of the shard that accepts for all.
 const ACCEPTING: usize = 0;
@@ -215,11 +217,25 @@ impl Shards {
 
     /// Hand over what was ordered so far.
     fn post(&mut self) {
+        let mut behind = Vec::new();
         for (shard, orders) in self.outgoing.iter_mut().enumerate() {
             if !orders.is_empty() {
                 orders.pace = self.pace;
-                self.exchange.post(shard, Letter::Orders(orders.take()));
+                if self.exchange.order(shard, orders.take()) > MOST_PENDING {
+                    behind.push(shard);
+                }
             }
+        }
+        // Whoever says more than can be carried out does not go on before it is.
+        for shard in behind {
+            self.ask(shard, |_| ());
+        }
+    }
+
+    /// Hand over what is too much to wait for the flush.
+    fn post_if_heavy(&mut self) {
+        if self.outgoing.iter().any(|orders| orders.weight > MOST_PENDING / 2) {
+            self.post();
         }
     }
 
@@ -365,13 +381,19 @@ impl Shards {
                 let send = |len| Order::Send { sender, to, opcode, len };
                 self.order_with(to.shard(), bytes, send);
             }
-            Outgoing::Share(payload) => self.lend(sender, to, opcode, payload),
+            Outgoing::Share(payload) => {
+                self.weigh(to.shard(), payload.len());
+                self.order(to.shard(), Order::Lend { sender, to, opcode, payload });
+            }
         }
+        self.post_if_heavy();
         true
     }
 
-    fn lend(&mut self, sender: Handle, to: Handle, opcode: Opcode, payload: Bytes) {
-        self.order(to.shard(), Order::Lend { sender, to, opcode, payload });
+    fn weigh(&mut self, shard: usize, bytes: usize) {
+        if let Some(orders) = self.outgoing.get_mut(shard) {
+            orders.weight += bytes;
+        }
     }
 
     /// [`Shard::publish`], because of `sender`. Returns how many hear the topic.
@@ -385,12 +407,16 @@ impl Shards {
         let (count, shards) = self.clients.audience(topic);
         if count > 0 {
             let frame = self.frame(opcode, payload);
+            // As if they were evenly spread.
+            let weight = payload.len() + ORDER_WEIGHT * count / self.count();
             for (shard, orders) in self.outgoing.iter_mut().enumerate() {
                 if shards & 1 << shard != 0 {
+                    orders.weight += weight;
                     let frame = frame.clone();
                     orders.push_with(topic.as_bytes(), |len| Order::Publish { sender, len, frame });
                 }
             }
+            self.post_if_heavy();
         }
         count
     }
@@ -415,8 +441,10 @@ impl Shards {
             for (shard, part) in parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty())
             {
                 let (to, frame) = (part.into_boxed_slice(), frame.clone());
+                self.weigh(shard, payload.len() + ORDER_WEIGHT * to.len());
                 self.order(shard, Order::SendEach { sender, to, frame });
             }
+            self.post_if_heavy();
         }
         count
     }
@@ -427,8 +455,10 @@ impl Shards {
         if count > 0 {
             let frame = self.frame(opcode, payload);
             for shard in 0..self.count() {
+                self.weigh(shard, payload.len() + ORDER_WEIGHT * count / self.count());
                 self.order(shard, Order::Broadcast { sender, frame: frame.clone() });
             }
+            self.post_if_heavy();
         }
         count
     }
@@ -617,5 +647,35 @@ impl AsRawFd for Shards {
     /// Readable while [`begin`](Self::begin) has something to take.
     fn as_raw_fd(&self) -> RawFd {
         self.exchange.reports.as_fd().as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mistake of ours in one shard.
+    #[test]
+    fn a_thread_that_panics_is_told_of_and_nothing_waits_for_it() {
+        let mut shards = Shards::new(&Settings::default(), 2, Instant::now()).unwrap();
+        assert!(shards.begin().is_ok());
+        shards.flush();
+        let answer = shards.begin_asking::<()>(1, |_| panic!("a mistake of ours"));
+        assert!(answer.recv().is_err());
+        let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+            shards.exchange.reports.as_fd(),
+            rustix::event::PollFlags::IN,
+        )];
+        let patience = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut fds, Some(&patience)).unwrap(), 1);
+        let failure = shards.begin().unwrap_err();
+        assert_eq!(failure.to_string(), "shard 1: a mistake of ours");
+        assert!(matches!(failure, Failure::Panic(1, _)));
+        // The rest goes on, and nobody waits for the one that is gone.
+        shards.flush();
+        assert_eq!(shards.counters().accepted, 0);
+        shards.stop_listening();
+        shards.abort_all();
+        shards.stop();
     }
 }

@@ -63,11 +63,16 @@ pub struct Acceptance {
     pub first: Option<Vec<u8>>,
 }
 
+/// What an order weighs beside its bytes, and a message for each recipient.
+pub const ORDER_WEIGHT: usize = 256;
+
 /// Orders in their order.
 #[derive(Default)]
 pub struct Orders {
     list: Vec<Order>,
     bytes: Vec<u8>,
+    /// About what they hold, and what they take to carry out, in bytes.
+    pub weight: usize,
     /// How many batches of events were handled since the last ones.
     pub handled: usize,
     /// How much the shard is to do at a time from now on.
@@ -87,11 +92,13 @@ impl Orders {
 
     /// One more.
     pub fn push(&mut self, order: Order) {
+        self.weight += ORDER_WEIGHT;
         self.list.push(order);
     }
 
     /// One more, with its bytes.
     pub fn push_with(&mut self, bytes: &[u8], order: impl FnOnce(usize) -> Order) {
+        self.weight += ORDER_WEIGHT + bytes.len();
         self.bytes.extend_from_slice(bytes);
         self.list.push(order(bytes.len()));
     }

@@ -47,6 +47,8 @@ pub struct Exchange {
     pub frames: Meter,
     /// What each shard holds.
     held: Vec<AtomicUsize>,
+    /// The weight of the orders that each has not carried out.
+    pending: Vec<AtomicUsize>,
 }
 
 /// What a shard's thread is told.
@@ -94,7 +96,8 @@ impl Exchange {
             census: Census::default(),
             in_transit: AtomicUsize::new(0),
             frames: Meter::default(),
-            held: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            held: zeros(shards),
+            pending: zeros(shards),
         })
     }
 
@@ -103,6 +106,14 @@ impl Exchange {
         if let Some(mailbox) = self.mailboxes.get(shard) {
             mailbox.post(letter);
         }
+    }
+
+    /// Leave orders for a shard. Returns the weight of all that it has not carried out.
+    pub fn order(&self, shard: usize, orders: Orders) -> usize {
+        let weight = orders.weight;
+        let pending = self.pending.get(shard).map(|it| it.fetch_add(weight, Ordering::Relaxed));
+        self.post(shard, Letter::Orders(orders));
+        pending.unwrap_or_default() + weight
     }
 
     /// Connections of every kind, of all shards.
@@ -245,7 +256,11 @@ impl Worker {
                 Letter::Orders(orders) => {
                     self.unhandled = self.unhandled.saturating_sub(orders.handled);
                     self.shard.set_pace(orders.pace);
+                    let weight = orders.weight;
                     orders.carry_out(&mut self.shard).map_err(io::Error::other)?;
+                    if let Some(pending) = self.exchange.pending.get(self.number) {
+                        pending.fetch_sub(weight, Ordering::Relaxed);
+                    }
                 }
                 Letter::Ask(question) => question(&mut self.shard),
                 Letter::Adopt(socket, peer) => {
@@ -317,6 +332,10 @@ impl Worker {
             self.exchange.post(restrained.sender().shard(), Letter::Restrained(restrained));
         }
     }
+}
+
+fn zeros(count: usize) -> Vec<AtomicUsize> {
+    (0..count).map(|_| AtomicUsize::new(0)).collect()
 }
 
 fn timespec(millis: Millis) -> Timespec {
