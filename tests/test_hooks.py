@@ -710,7 +710,7 @@ class BrokenEngine:
         self.error = error
         self.calls = 0
 
-    def fail(self):
+    def fail(self, *_):
         self.calls += 1
         raise self.error
 
@@ -724,7 +724,7 @@ def break_engine(server, method, error):
 
 
 @pytest.mark.parametrize("error", [OSError("no poller"), MemoryError(), PanicError("a panic")])
-@pytest.mark.parametrize("method", ["poll", "more", "flush"])
+@pytest.mark.parametrize("method", ["handle_batch", "flush"])
 async def test_crash_ends_the_server_and_is_told_once(
     make_server, connect, hook, logged_errors, method, error
 ):
@@ -754,7 +754,7 @@ async def test_clients_of_a_crashed_server_are_closed_with_1011(
     server = make_server()
     async with server:
         client, other = await connect(server), await connect(server)
-        break_engine(server, "poll", PanicError())
+        break_engine(server, "handle_batch", PanicError())
         await client.send({"message": 1})
         await within(server._running.stopped.wait())
     # What the first has sent is not read any more: TCP resets its connection.
@@ -766,7 +766,7 @@ async def test_serve_forever_raises_after_a_crash(make_server, connect, logged_e
     server = make_server()
     async with server:
         client = await connect(server)
-        break_engine(server, "poll", OSError("no poller"))
+        break_engine(server, "handle_batch", OSError("no poller"))
         await client.send({"message": 1})
         with pytest.raises(CrashedError) as raised:
             await within(server.serve_forever())
@@ -785,7 +785,7 @@ async def test_panic_under_a_message_is_a_crash(make_server, connect, logged_err
         def panic(*_):
             raise PanicError
 
-        server._running.hub.publish = panic
+        server._running._receive = panic
         await client.send({"event": "message", "channel": "c", "data": 1})
         await within(server._running.stopped.wait())
     assert isinstance(crashes[0][0], PanicError)
@@ -803,7 +803,7 @@ def test_run_returns_1_after_a_crash_and_0_otherwise(tmp_path):
             class BrokenEngine:
                 def __init__(self, engine):
                     self.engine = engine
-                def poll(self):
+                def handle_batch(self, *_):
                     raise OSError("the poller is broken")
                 def __getattr__(self, name):
                     return getattr(self.engine, name)

@@ -333,8 +333,8 @@ class Engine:
     Sockets, queues, channels and time of one server; belongs to one thread.
 
     Its poller is one descriptor, `fileno()`, to be registered with an event loop. When that is
-    readable: `poll()`, handle the events, `flush()`. A client is a handle, an int; a stale one
-    is inert: calls with it do nothing and return False, 0 or an empty list.
+    readable: `handle_batch`. A client is a handle, an int; a stale one is inert: calls with it do
+    nothing and return False, 0 or an empty list.
 
     Raises:
         UsageError: no such setting, or a value that it cannot have.
@@ -381,28 +381,31 @@ class Engine:
         """Where it listens, with the ports that the system chose for 0."""
 
     def fileno(self) -> int:
-        """Return the poller's descriptor: readable while `poll` has something to say."""
+        """Return the poller's descriptor: readable while there is a batch to handle."""
 
-    def poll(self) -> list[tuple[int, int, Any]]:
+    def handle_batch(
+        self,
+        clients: dict[int, Any],
+        receive: Callable[[Any, int, bytes], object],
+        on_event: Callable[[int, int, Any], object],
+        /,
+    ) -> None:
         """
-        Return what has happened: (kind, handle, content), the kinds as above. Never blocks.
+        Hand over what has happened, then send what is queued. Never blocks.
 
-        Begins a batch, of which `more` returns the rest, and which it or `flush` ends. To be
-        called at `next_deadline_s` too. What is queued until that end goes out with it, in one
-        write for each connection, ahead of a Close that is due.
+        `receive(client, opcode, payload)` is called for each message, with what `clients` has for
+        its handle, and `on_event(kind, handle, content)` for everything else, in order; the kinds
+        are those above. To be called at `next_deadline_s` too. What is queued meanwhile goes out
+        at the end, in one write for each connection, ahead of a Close that is due.
+
+        What the handlers take decides how much is received at a time, and that a batch ends after
+        4 ms. What is left then is for the next one: the descriptor stays readable. Where a
+        deadline has come up before the one that `next_deadline_s` last told, a flush is asked
+        for, which tells that. What a handler raises ends the batch, and is raised here when what
+        was queued until then is sent.
 
         Raises:
             OSError: the poller is broken.
-        """
-
-    def more(self) -> list[tuple[int, int, Any]] | None:
-        """
-        Return the next events of the batch; None when it is over: then it is flushed, too.
-
-        To be called when the events before are handled: what they took decides how many there
-        are at a time, and that a batch ends after 4 ms. What is left then is for the next one:
-        the descriptor stays readable. Where a deadline has come up meanwhile before the one that
-        `next_deadline_s` last told, a flush is asked for, which tells that.
         """
 
     def flush(self) -> bool:
@@ -414,7 +417,7 @@ class Engine:
 
     @property
     def next_deadline_s(self) -> float | None:
-        """Seconds until `poll` has a deadline to look at; None: there is none."""
+        """Seconds until `handle_batch` has a deadline to look at; None: there is none."""
 
     def accept(
         self,
@@ -596,8 +599,13 @@ class ShardedEngine:
     @property
     def addresses(self) -> list[str]: ...
     def fileno(self) -> int: ...
-    def poll(self) -> list[tuple[int, int, Any]]: ...
-    def more(self) -> list[tuple[int, int, Any]] | None: ...
+    def handle_batch(
+        self,
+        clients: dict[int, Any],
+        receive: Callable[[Any, int, bytes], object],
+        on_event: Callable[[int, int, Any], object],
+        /,
+    ) -> None: ...
     def flush(self) -> bool: ...
     @property
     def next_deadline_s(self) -> float | None: ...

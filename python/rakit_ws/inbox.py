@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from rakit_ws.codes import CloseCode
 from rakit_ws.hub.client import NO_MORE
+from rakit_ws.hub.events import FAULTS, report
 from rakit_ws.log import log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rakit_ws.hub.client import Client
-    from rakit_ws.hub.events import Hooks
+    from rakit_ws.hub.client import Client, Receive
+    from rakit_ws.hub.events import Hook, Hooks
     from rakit_ws.hub.hub import Hub
     from rakit_ws.php_router import PhpRouter
     from rakit_ws.router import Router
@@ -44,43 +45,63 @@ class Inbox:
     ) -> None:
         self._hub = hub
         self._hooks = hooks
-        self._route = router.route
-        self._receivers = hooks.receive
-        self._take = hooks.take
         self._run_later = run_later
+        self.route_with(router)
 
     def route_with(self, router: Router | PhpRouter) -> None:
         """Hand messages to another router from now on, those that wait in mailboxes too."""
         self._route = router.route
-
-    def receive(self, client: Client, opcode: int, payload: bytes) -> None:
+        # Hooks are added before the server runs.
+        hooks = self._hooks.receive
+        self.receive: Receive = (
+            self._receiver_with(hooks[0]) if hooks else router.shortcut(self._receive, self._fail)
+        )
         """Handle a message now, or as soon as those before it are handled."""
-        mailbox = client.mailbox
-        if mailbox is not None:
-            if not client.is_leaving:
-                mailbox.append((opcode, payload))
-                if len(mailbox) == MAX_WAITING:
-                    self._hub.engine.pause_reading(client.handle)
+
+    def _receive(self, client: Client, opcode: int, payload: bytes) -> None:
+        """Handle a message where there is no `receive` hook."""
+        if client.mailbox is not None:
+            self._keep(client, opcode, payload)
             return
-        # `_handle`, without its call (make bench-guard: route and hook).
-        pending: Awaitable[None] | None
-        try:
-            if self._receivers:
-                taken = self._take(client, opcode, payload)
-                if taken is True or client.is_leaving:
-                    return
-                if taken is not False:
-                    pending = self._route_unless_taken(taken, client, opcode, payload)
-                else:
-                    pending = self._route(client, opcode, payload)
-            else:
-                pending = self._route(client, opcode, payload)
-        except Exception as error:  # as in _handle
-            self._fail(client, error)
-            return
+        pending = self._go_on(client, opcode, payload, taken=False)
         if pending is not None:
-            client.mailbox = deque()
-            self._run_later(self._work_through(client, pending))
+            self._begin(client, pending)
+
+    def _receiver_with(self, hook: Hook) -> Receive:
+        """
+        Make what handles a message where `hook` is the first `receive` hook, or the only one.
+
+        One that takes the message over costs no further call of ours (make bench-guard: hook).
+        """
+
+        def receive(client: Client, opcode: int, payload: bytes) -> None:
+            if client.mailbox is not None:
+                self._keep(client, opcode, payload)
+                return
+            try:
+                result = hook(client, opcode, payload)
+            except FAULTS as error:
+                report(error, "receive", hook)
+                result = None
+            if result is not True:
+                args = (client, opcode, payload)
+                pending = self._go_on(*args, taken=self._hooks.take_rest(result, args))
+                if pending is not None:
+                    self._begin(client, pending)
+
+        return receive
+
+    def _keep(self, client: Client, opcode: int, payload: bytes) -> None:
+        """Let a message wait for those before it."""
+        if client.mailbox is not None and not client.is_leaving:
+            client.mailbox.append((opcode, payload))
+            if len(client.mailbox) == MAX_WAITING:
+                self._hub.engine.pause_reading(client.handle)
+
+    def _begin(self, client: Client, pending: Awaitable[None]) -> None:
+        """Let messages of a client wait until `pending` is done."""
+        client.mailbox = deque()
+        self._run_later(self._work_through(client, pending))
 
     def say_goodbye(self, client: Client) -> None:
         """Tell the `disconnect` hooks, behind the client's last message."""
@@ -92,13 +113,18 @@ class Inbox:
             self._run_later(pending)
 
     def _handle(self, client: Client, opcode: int, payload: bytes) -> Awaitable[None] | None:
+        args = (client, opcode, payload)
+        return self._go_on(*args, taken=bool(self._hooks.receive) and self._hooks.take(*args))
+
+    def _go_on(
+        self, client: Client, opcode: int, payload: bytes, *, taken: Awaitable[bool] | bool
+    ) -> Awaitable[None] | None:
+        """Route a message unless a hook has taken it over, or will have."""
+        if taken is True or client.is_leaving:
+            return None
+        if taken is not False:
+            return self._route_unless_taken(taken, client, opcode, payload)
         try:
-            if self._receivers:
-                taken = self._take(client, opcode, payload)
-                if taken is True or client.is_leaving:
-                    return None
-                if taken is not False:
-                    return self._route_unless_taken(taken, client, opcode, payload)
             return self._route(client, opcode, payload)
         except Exception as error:  # a fault of ours must not end the batch for the others
             self._fail(client, error)

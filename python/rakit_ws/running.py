@@ -425,22 +425,7 @@ class Running:
             self._drained.set()
 
     def _handle_batch(self) -> None:
-        more = self.engine.more
-        events: list[tuple[int, int, Any]] | None = self.engine.poll()
-        clients = self.hub.by_handle
-        receive = self._receive
-        try:
-            while events is not None:
-                for kind, handle, content in events:
-                    if kind <= _core.BINARY:
-                        # The engine reports no message of a client behind its end.
-                        receive(clients[handle], kind, content)
-                    else:
-                        self._on_event_guarded(kind, handle, content)
-                events = more()
-        except BaseException:
-            self.engine.flush()  # what was to go before that
-            raise
+        self.engine.handle_batch(self.hub.by_handle, self._receive, self._on_event_guarded)
 
     def _receive_and_log(self, client: Client, opcode: int, payload: bytes) -> None:
         # Not the payload: it may hold an operator's token.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from json import JSONDecoder
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import UNSET, DecodeError, Meta, MsgspecError, Raw, Struct, UnsetType
 from msgspec.json import Decoder, Encoder
@@ -118,6 +118,14 @@ class Inbound(Struct, gc=False):
     token: str | UnsetType | None = UNSET
 
 
+class Message(Struct, forbid_unknown_fields=True, gc=False):
+    """A publication that asks for no answer, the most frequent object: decoded in half the time."""
+
+    event: Literal["message"]
+    channel: str
+    data: Raw
+
+
 class _Loose(Struct, gc=False):
     """An `Inbound` before the types of its keys are looked at."""
 
@@ -146,6 +154,9 @@ Read an object of a client, for code that must be quick.
 Raises msgspec.DecodeError where `decode_leniently` should have a try, and RecursionError where
 the JSON is nested deeper than Python's recursion limit (about 1000).
 """
+
+decode_message = Decoder(Message).decode
+"""Read a `Message`. Raises as `decode_strictly`, and for every other object, too."""
 
 _decode_loose = Decoder(_Loose).decode
 _decode_granted = Decoder(_Granted).decode

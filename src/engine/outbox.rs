@@ -26,6 +26,13 @@ const CHUNK_COST_BYTES: usize = 2 * size_of::<Chunk>();
 /// Chunks that one system call takes.
 const MAX_SLICES: usize = 64;
 
+/// Where no more than this waits in several chunks it is copied and sent as one: the system takes
+/// longer for a slice than we do for its bytes, as long as they are few.
+const GATHERED_BYTES: usize = 4096;
+
+/// The first room for chunks behind the first one: a batch of publications.
+const CHUNKS: usize = 16;
+
 /// A peer that is gone must be an error, not a signal that ends the process. Where the flag does
 /// not exist, Python's own setting (SIGPIPE ignored) does the same.
 #[cfg(not(target_vendor = "apple"))]
@@ -160,6 +167,9 @@ impl Outbox {
         if self.first.is_none() {
             self.first = Some(chunk);
         } else {
+            if self.rest.capacity() == 0 {
+                self.rest.reserve(CHUNKS);
+            }
             self.rest.push_back(chunk);
         }
     }
@@ -208,6 +218,11 @@ impl Outbox {
             let slice = self.slices().next().unwrap_or_default();
             return Ok((send(socket, slice, FLAGS)?, slice.len()));
         }
+        if self.len <= GATHERED_BYTES {
+            let mut room = [0; GATHERED_BYTES];
+            let bytes = copy(self.slices(), &mut room);
+            return Ok((send(socket, bytes, FLAGS)?, bytes.len()));
+        }
         let mut room = [IoSlice::new(&[]); MAX_SLICES];
         let slices = gather(self.slices(), &mut room);
         let offered = slices.iter().map(|slice| slice.len()).sum();
@@ -251,6 +266,17 @@ impl Outbox {
 /// Send slices with one call; a peer that is gone is an error.
 pub fn send_slices(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
     sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), FLAGS)
+}
+
+/// The bytes of `slices`, as many as there is room for.
+fn copy<'r, 's>(slices: impl Iterator<Item = &'s [u8]>, room: &'r mut [u8]) -> &'r [u8] {
+    let mut used = 0;
+    for slice in slices {
+        let Some(place) = room.get_mut(used..used + slice.len()) else { break };
+        place.copy_from_slice(slice);
+        used += slice.len();
+    }
+    room.get(..used).unwrap_or_default()
 }
 
 /// `slices` in the form that the system wants, as many as there is room for.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
+use pyo3::types::{PyBytes, PyDict, PyInt};
 
 use crate::engine::{Handle, Metronome, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard};
 use crate::protocol::handshake::HeaderLine;
@@ -16,7 +16,7 @@ use crate::protocol::{Opcode, Refusal, utf8};
 use super::arguments::{close_code, data_opcode, header_lines, refusal_status, seconds};
 use super::buffer::BytesBuffer;
 use super::errors::UsageError;
-use super::rows::{Row, note};
+use super::rows::{Batches, Handlers, Row, note};
 use super::settings::overlaid;
 use super::tls::TlsIdentity;
 
@@ -107,14 +107,14 @@ impl Engine {
         self.shard.as_raw_fd()
     }
 
-    fn poll<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
-        let rows = slf.try_borrow_mut()?.poll_rows(slf.py())?;
-        Self::list_of(slf, rows)
-    }
-
-    fn more<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyList>>> {
-        let rows = slf.try_borrow_mut()?.more_rows(slf.py())?;
-        rows.map(|rows| Self::list_of(slf, rows)).transpose()
+    #[pyo3(signature = (clients, receive, on_event, /))]
+    fn handle_batch(
+        slf: &Bound<'_, Self>,
+        clients: &Bound<'_, PyDict>,
+        receive: &Bound<'_, PyAny>,
+        on_event: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        Handlers { clients, receive, on_event }.handle_batch(slf)
     }
 
     fn flush(&mut self) -> bool {
@@ -367,45 +367,6 @@ impl Engine {
         now.saturating_duration_since(self.started).as_millis() as Millis
     }
 
-    /// Give rows to Python. They were collected before the list is made: making it may run Python
-    /// code (the collector's finalizers), which must find the engine free.
-    fn list_of<'py>(slf: &Bound<'py, Self>, mut rows: Vec<Row>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::new(slf.py(), rows.drain(..))?;
-        slf.try_borrow_mut()?.rows = rows;
-        Ok(list)
-    }
-
-    fn poll_rows(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
-        let mut rows = std::mem::take(&mut self.rows);
-        let mut failed = None;
-        let now = Instant::now();
-        self.metronome.begin_batch(now, self.shard.work_done());
-        self.shard.set_pace(self.metronome.pace());
-        let millis = self.millis_at(now);
-        self.shard.poll(millis, |event| note(py, event, &mut rows, &mut failed))?;
-        self.flushing = Flushing::InBatch;
-        failed.map_or(Ok(rows), Err)
-    }
-
-    /// The next events of the batch, at least one; when it is over, it is flushed.
-    fn more_rows(&mut self, py: Python<'_>) -> PyResult<Option<Vec<Row>>> {
-        while self.goes_on() {
-            let mut rows = std::mem::take(&mut self.rows);
-            let mut failed = None;
-            self.shard.set_pace(self.metronome.pace());
-            self.shard.go_on(|event| note(py, event, &mut rows, &mut failed));
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            if !rows.is_empty() {
-                return Ok(Some(rows));
-            }
-            self.rows = rows;
-        }
-        self.end_batch(py)?;
-        Ok(None)
-    }
-
     /// Whether there is another slice in this batch.
     fn goes_on(&mut self) -> bool {
         if self.flushing != Flushing::InBatch {
@@ -422,18 +383,6 @@ impl Engine {
         } else {
             has_more && self.metronome.may_begin_another_round()
         }
-    }
-
-    fn send_queued(&mut self) {
-        if self.shard.queued_count() < MANY_RECIPIENTS {
-            self.shard.flush();
-            self.metronome.flushed(Duration::ZERO);
-        } else {
-            let began = Instant::now();
-            self.shard.flush();
-            self.metronome.flushed(began.elapsed());
-        }
-        self.flushing = Flushing::Idle;
     }
 
     fn end_batch(&mut self, py: Python<'_>) -> PyResult<()> {
@@ -462,5 +411,53 @@ impl Engine {
             on_queued.call0(py)?;
         }
         Ok(())
+    }
+}
+
+impl Batches for Engine {
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
+        let mut rows = std::mem::take(&mut self.rows);
+        let mut failed = None;
+        let now = Instant::now();
+        self.metronome.begin_batch(now, self.shard.work_done());
+        self.shard.set_pace(self.metronome.pace());
+        let millis = self.millis_at(now);
+        self.shard.poll(millis, |event| note(py, event, &mut rows, &mut failed))?;
+        self.flushing = Flushing::InBatch;
+        failed.map_or(Ok(rows), Err)
+    }
+
+    fn go_on(&mut self, py: Python<'_>) -> PyResult<Option<Vec<Row>>> {
+        while self.goes_on() {
+            let mut rows = std::mem::take(&mut self.rows);
+            let mut failed = None;
+            self.shard.set_pace(self.metronome.pace());
+            self.shard.go_on(|event| note(py, event, &mut rows, &mut failed));
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if !rows.is_empty() {
+                return Ok(Some(rows));
+            }
+            self.rows = rows;
+        }
+        self.end_batch(py)?;
+        Ok(None)
+    }
+
+    fn send_queued(&mut self) {
+        if self.shard.queued_count() < MANY_RECIPIENTS {
+            self.shard.flush();
+            self.metronome.flushed(Duration::ZERO);
+        } else {
+            let began = Instant::now();
+            self.shard.flush();
+            self.metronome.flushed(began.elapsed());
+        }
+        self.flushing = Flushing::Idle;
+    }
+
+    fn take_back(&mut self, rows: Vec<Row>) {
+        self.rows = rows;
     }
 }

@@ -1,8 +1,10 @@
 //! What the engine reports, as Python sees it.
 
 use pyo3::IntoPyObjectExt;
+use pyo3::PyClass;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::pyclass::boolean_struct::False;
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::engine::{Closed, Event, Side};
 use crate::protocol::{GrowingBuffer, Kind, Opcode, Payload};
@@ -27,7 +29,7 @@ const MEMORY_SHORT: u8 = 26;
 const MEMORY_AMPLE: u8 = 27;
 const TLS_FAILED: u8 = 28;
 
-/// The first element of each event of `Engine.poll`, under its name in Python.
+/// The first element of each event that `Engine.handle_batch` reports, under its name in Python.
 pub const KINDS: [(&str, u8); 15] = [
     ("TEXT", TEXT),
     ("BINARY", BINARY),
@@ -68,6 +70,77 @@ impl Content for GrowingBuffer {
             // Copied: a thread without the GIL could not make it a `bytes` in the first place.
             Payload::Owned(buffer) => PyBytes::new(py, &buffer.into_vec()),
         }
+    }
+}
+
+/// An engine whose events come in batches, a slice at a time.
+pub trait Batches {
+    /// Begin a batch: its first events, if there are any.
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Vec<Row>>;
+
+    /// Further events of the batch, at least one. `None` where it is over: what is queued is sent.
+    fn go_on(&mut self, py: Python<'_>) -> PyResult<Option<Vec<Row>>>;
+
+    /// Send what is queued; that ends the batch, too.
+    fn send_queued(&mut self);
+
+    /// Take back the memory of rows, which were handed over.
+    fn take_back(&mut self, rows: Vec<Row>);
+}
+
+/// What a batch's events are handed to.
+pub struct Handlers<'a, 'py> {
+    /// The clients by handle.
+    pub clients: &'a Bound<'py, PyDict>,
+    /// Called with the client, the opcode and the payload of each message.
+    pub receive: &'a Bound<'py, PyAny>,
+    /// Called with everything else, as it stands in a row.
+    pub on_event: &'a Bound<'py, PyAny>,
+}
+
+impl<'py> Handlers<'_, 'py> {
+    /// Hand a whole batch over and send what it has caused. The engine is not borrowed while a
+    /// handler runs: that calls it.
+    pub fn handle_batch<E: Batches + PyClass<Frozen = False>>(
+        &self,
+        engine: &Bound<'py, E>,
+    ) -> PyResult<()> {
+        let handled = self.hand_over(engine);
+        if handled.is_err() {
+            engine.try_borrow_mut()?.send_queued(); // what was to go before that
+        }
+        handled
+    }
+
+    fn hand_over<E: Batches + PyClass<Frozen = False>>(
+        &self,
+        engine: &Bound<'py, E>,
+    ) -> PyResult<()> {
+        let py = engine.py();
+        let mut rows = engine.try_borrow_mut()?.begin(py)?;
+        loop {
+            self.handle(py, &mut rows)?;
+            let mut engine = engine.try_borrow_mut()?;
+            engine.take_back(rows);
+            match engine.go_on(py)? {
+                Some(more) => rows = more,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Hand rows over, until a handler raises.
+    fn handle(&self, py: Python<'py>, rows: &mut Vec<Row>) -> PyResult<()> {
+        for (kind, handle, content) in rows.drain(..) {
+            if kind > BINARY {
+                self.on_event.call1((kind, handle, content))?;
+            } else {
+                // The engine reports no message of a client behind its end.
+                let client = self.clients.as_any().get_item(handle)?;
+                self.receive.call1((client, kind, content.into_bound(py)))?;
+            }
+        }
+        Ok(())
     }
 }
 

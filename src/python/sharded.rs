@@ -9,7 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
+use pyo3::types::{PyBytes, PyDict, PyInt};
 
 use crate::engine::{
     Failure, Handle, MOST_SHARDS, Metronome, Outgoing, SHARE_FROM_BYTES, Settings, Shards,
@@ -19,7 +19,7 @@ use crate::protocol::{Opcode, Refusal, utf8};
 
 use super::arguments::{close_code, data_opcode, header_lines, refusal_status};
 use super::errors::UsageError;
-use super::rows::{Row, note};
+use super::rows::{Batches, Handlers, Row, note};
 use super::settings::overlaid;
 use super::tls::TlsIdentity;
 
@@ -112,14 +112,14 @@ impl ShardedEngine {
         self.shards.as_raw_fd()
     }
 
-    fn poll<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
-        let rows = slf.try_borrow_mut()?.poll_rows(slf.py())?;
-        Self::list_of(slf, rows)
-    }
-
-    fn more<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyList>>> {
-        let rows = slf.try_borrow_mut()?.more_rows(slf.py())?;
-        rows.map(|rows| Self::list_of(slf, rows)).transpose()
+    #[pyo3(signature = (clients, receive, on_event, /))]
+    fn handle_batch(
+        slf: &Bound<'_, Self>,
+        clients: &Bound<'_, PyDict>,
+        receive: &Bound<'_, PyAny>,
+        on_event: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        Handlers { clients, receive, on_event }.handle_batch(slf)
     }
 
     fn flush(&mut self) -> bool {
@@ -353,34 +353,6 @@ impl ShardedEngine {
 }
 
 impl ShardedEngine {
-    /// Give rows to Python. They were collected before the list is made: making it may run Python
-    /// code (the collector's finalizers), which must find the engine free.
-    fn list_of<'py>(slf: &Bound<'py, Self>, mut rows: Vec<Row>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::new(slf.py(), rows.drain(..))?;
-        slf.try_borrow_mut()?.rows = rows;
-        Ok(list)
-    }
-
-    fn poll_rows(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
-        self.metronome.begin_batch(Instant::now(), self.shards.work_done());
-        self.flushing = Flushing::InBatch;
-        self.shards.begin()?;
-        self.hand_on(py)
-    }
-
-    /// The next events of the batch, at least one; when it is over, it is flushed.
-    fn more_rows(&mut self, py: Python<'_>) -> PyResult<Option<Vec<Row>>> {
-        while self.goes_on() {
-            let rows = self.hand_on(py)?;
-            if !rows.is_empty() {
-                return Ok(Some(rows));
-            }
-            self.rows = rows;
-        }
-        self.send_queued();
-        Ok(None)
-    }
-
     fn hand_on(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
         let mut rows = std::mem::take(&mut self.rows);
         let mut failed = None;
@@ -403,11 +375,6 @@ impl ShardedEngine {
         has_more && self.metronome.may_go_on()
     }
 
-    fn send_queued(&mut self) {
-        self.shards.flush();
-        self.flushing = Flushing::Idle;
-    }
-
     /// Outside a batch, tell the caller once that something waits to be flushed.
     fn request_flush(&mut self, py: Python<'_>) -> PyResult<()> {
         if self.flushing == Flushing::Idle
@@ -418,6 +385,36 @@ impl ShardedEngine {
             on_queued.call0(py)?;
         }
         Ok(())
+    }
+}
+
+impl Batches for ShardedEngine {
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
+        self.metronome.begin_batch(Instant::now(), self.shards.work_done());
+        self.flushing = Flushing::InBatch;
+        self.shards.begin()?;
+        self.hand_on(py)
+    }
+
+    fn go_on(&mut self, py: Python<'_>) -> PyResult<Option<Vec<Row>>> {
+        while self.goes_on() {
+            let rows = self.hand_on(py)?;
+            if !rows.is_empty() {
+                return Ok(Some(rows));
+            }
+            self.rows = rows;
+        }
+        self.send_queued();
+        Ok(None)
+    }
+
+    fn send_queued(&mut self) {
+        self.shards.flush();
+        self.flushing = Flushing::Idle;
+    }
+
+    fn take_back(&mut self, rows: Vec<Row>) {
+        self.rows = rows;
     }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from rakit_ws import wire
@@ -189,7 +190,10 @@ class Client:
             UsageError: another opcode, or text that is not UTF-8.
 
         """
-        return self._hub.send(self, payload, opcode)
+        hub = self._hub
+        if hub.shows_sent:
+            return hub.send(self, payload, opcode)
+        return hub.engine.send(self.handle, payload, opcode)
 
     def subscribe(self, channel: str) -> bool:
         """
@@ -228,6 +232,10 @@ class Client:
             else:
                 self.mailbox.clear()
         return closed
+
+
+Receive = Callable[[Client, int, bytes], None]
+"""What handles a message of a client: its opcode and its payload."""
 
 
 def _id_of(user: Any) -> str | None:

@@ -63,23 +63,20 @@ class Hooks:
                 return self._notify_rest(event, result, hooks[index + 1 :], args)
         return None
 
-    def take(self, client: object, opcode: int, payload: bytes) -> Awaitable[bool] | bool:
+    def take(self, *args: object) -> Awaitable[bool] | bool:
         """Offer a message to the `receive` hooks until one takes it; tell whether one did."""
-        hooks = iter(self.receive)
-        for hook in hooks:
-            # `_called`, without its call and its packed arguments (make bench-guard, hook).
-            try:
-                result = hook(client, opcode, payload)
-            except FAULTS as error:
-                _report(error, "receive", hook)
-                continue
-            if result is True:
-                return True
-            if _is_awaitable(result):
-                return self._take_rest(result, list(hooks), (client, opcode, payload))
+        return self.take_rest(_called("receive", self.receive[0], args), args)
+
+    def take_rest(self, result: Any, args: tuple[object, ...]) -> Awaitable[bool] | bool:
+        """Go on as `take` where the first hook has returned `result`."""
+        rest = self.receive[1:]
+        while not _is_awaitable(result):
             if result:
                 return True
-        return False
+            if not rest:
+                return False
+            result = _called("receive", rest.pop(0), args)
+        return self._take_rest(result, rest, args)
 
     def admit(self, *args: object) -> Awaitable[Refused | None] | Refused | None:
         """
@@ -138,7 +135,7 @@ def _called(event: str, hook: Hook, args: tuple[object, ...]) -> Any:
     try:
         return hook(*args)
     except FAULTS as error:  # the application's; it must not stop the server
-        _report(error, event, hook)
+        report(error, event, hook)
         return None
 
 
@@ -147,7 +144,7 @@ async def _awaited(event: str, pending: Awaitable[Any]) -> Any:
         return await pending
     except FAULTS as error:  # as above
         reraise_if_cancelled(error)
-        _report(error, event, pending)
+        report(error, event, pending)
         return None
 
 
@@ -157,7 +154,7 @@ def _verdict(hook: Hook, args: tuple[object, ...]) -> Awaitable[object] | Refuse
     except Refused as refused:
         return refused
     except FAULTS as error:  # as above
-        _report(error, "connect", hook)
+        report(error, "connect", hook)
         return _BROKEN
     return result if _is_awaitable(result) else _refusal_of(result)
 
@@ -169,7 +166,7 @@ async def _awaited_verdict(pending: Awaitable[object]) -> Refused | None:
         return refused
     except FAULTS as error:  # as above
         reraise_if_cancelled(error)
-        _report(error, "connect", pending)
+        report(error, "connect", pending)
         return _BROKEN
 
 
@@ -191,10 +188,10 @@ def reraise_if_cancelled(error: BaseException) -> None:
 
 def _is_awaitable(result: object) -> bool:
     # Cheaper than inspect.isawaitable, and None is by far the most frequent.
-    return result is not None and hasattr(result, "__await__")
+    return result is not None and hasattr(type(result), "__await__")
 
 
-def _report(error: BaseException, event: str, hook: object) -> None:
+def report(error: BaseException, event: str, hook: object) -> None:
     """Log a fault of a hook, or of the coroutine that it returned. A peer may cause many."""
     name = getattr(hook, "__qualname__", type(hook).__qualname__)
     source = f"{event} {name}"

@@ -76,10 +76,11 @@ class Hub:
         """The clients of each user that is here, by handle, oldest first."""
         self.on_user: Callable[[Client], None] = lambda _client: None
         """Called when a client that is here has become another user, or the same one anew."""
-        self._hooks = hooks
         self._showing = Showing(hooks, run_later)
         self._errors_answered = 0
         # Hooks are added before the server runs: without one, nothing stands in between.
+        self.shows_sent = bool(hooks.send)
+        """Whether there is a `send` hook."""
         self.publish: Publish = self._publish_and_show if hooks.send else engine.publish
         """
         Queue a message for the subscribers of a channel; return for how many.
@@ -165,7 +166,7 @@ class Hub:
     ) -> bool:
         """Queue a message for one client; False if it is gone. `sender` as in `publish`."""
         sent = self.engine.send(client.handle, payload, opcode, sender)
-        if sent and self._hooks.send:
+        if sent and self.shows_sent:
             self.show_sent((client,), payload, opcode)
         return sent
 
@@ -243,11 +244,6 @@ class Hub:
             "deliveries_not_shown": self._showing.missed,
             **self.limits.counters,
         }
-
-    @property
-    def shows_sent(self) -> bool:
-        """Whether there is a `send` hook."""
-        return bool(self._hooks.send)
 
 
 def _random_id(size: int) -> str:

@@ -1,0 +1,108 @@
+"""A batch of the native engine, without a server around it: what it hands over, and what it sends."""
+
+import select
+import socket
+from collections import deque
+
+import pytest
+
+from rakit_ws import _core
+from rakit_ws._core import Engine
+from raw_client import request, text
+
+
+class Batches:
+    """An engine with connections over real sockets, and what it has handed over."""
+
+    def __init__(self):
+        self.engine = Engine()
+        self.engine.listen("127.0.0.1", 0)
+        self.clients = {}
+        self.handed_over = deque()
+        self.sockets = []
+
+    def connect(self):
+        host, _, port = self.engine.addresses[0].rpartition(":")
+        peer = socket.create_connection((host, int(port)), timeout=5)
+        self.sockets.append(peer)
+        peer.sendall(request())
+        self.run_until(lambda: self.handed_over)
+        kind, handle, _ = self.handed_over.popleft()
+        assert kind == _core.REQUESTED
+        assert self.engine.accept(handle)
+        self.engine.flush()
+        while b"\r\n\r\n" not in peer.recv(4096):
+            pass
+        self.clients[handle] = f"client {len(self.clients)}"
+        return peer, handle
+
+    def run_until(self, is_done):
+        while not is_done():
+            assert select.select([self.engine.fileno()], [], [], 5)[0], "nothing comes"
+            self.engine.handle_batch(self.clients, self.receive, self.on_event)
+
+    def receive(self, client, opcode, payload):
+        self.handed_over.append((client, opcode, payload))
+
+    def on_event(self, kind, handle, content):
+        self.handed_over.append((kind, handle, content))
+
+    def close(self):
+        for peer in self.sockets:
+            peer.close()
+
+
+@pytest.fixture
+def batches():
+    batches = Batches()
+    yield batches
+    batches.close()
+
+
+def test_messages_come_with_their_client_and_in_order_with_the_end(batches):
+    peer, handle = batches.connect()
+    peer.sendall(text("one") + text("two"))
+    peer.close()
+    batches.run_until(lambda: len(batches.handed_over) == 3)
+    assert list(batches.handed_over)[:2] == [
+        ("client 0", _core.TEXT, b"one"),
+        ("client 0", _core.TEXT, b"two"),
+    ]
+    kind, gone, (code, _reason, side) = batches.handed_over[2]
+    assert (kind, gone, code, side) == (_core.CLOSED, handle, 1006, "lost")
+
+
+def test_what_handlers_queue_goes_out_at_the_end_of_the_batch_without_a_flush(batches):
+    peer, handle = batches.connect()
+    batches.receive = lambda _client, _opcode, payload: batches.engine.send(handle, payload * 2)
+    peer.sendall(text("ab"))
+    batches.run_until(lambda: select.select([peer], [], [], 0.01)[0])
+    assert peer.recv(100) == b"\x81\x04abab"
+
+
+def test_handler_that_raises_ends_the_batch_behind_what_was_queued(batches):
+    peer, handle = batches.connect()
+
+    def receive(_client, _opcode, payload):
+        if payload == b"two":
+            raise KeyError(payload)
+        batches.engine.send(handle, payload)
+
+    batches.receive = receive
+    peer.sendall(text("one") + text("two") + text("three"))
+    with pytest.raises(KeyError):
+        batches.run_until(lambda: False)
+    assert peer.recv(100) == b"\x81\x03one"
+    # Nothing is left behind in the engine: the next batch is like every other.
+    batches.receive = lambda _client, _opcode, payload: batches.engine.send(handle, payload)
+    peer.sendall(text("four"))
+    batches.run_until(lambda: select.select([peer], [], [], 0.01)[0])
+    assert peer.recv(100).endswith(b"\x81\x04four")
+
+
+def test_client_that_is_not_known_is_an_error_of_the_caller(batches):
+    peer, _ = batches.connect()
+    batches.clients.clear()
+    peer.sendall(text("x"))
+    with pytest.raises(KeyError):
+        batches.run_until(lambda: False)
