@@ -81,6 +81,15 @@ CompressionFlag = Annotated[
         help="permessage-deflate, for clients that offer it.",
     ),
 ]
+ShardsFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--shards",
+        metavar="COUNT",
+        show_default=False,
+        help="Parts of the connections, a thread for each; 1 has none, 0 goes by the cores.",
+    ),
+]
 CertificateFlag = Annotated[
     str | None,
     typer.Option(
@@ -149,6 +158,7 @@ def run(
     app: AppFlag = None,
     log_level: LogLevelFlag = None,
     compression: CompressionFlag = None,
+    shards: ShardsFlag = None,
     tls_certificate: CertificateFlag = None,
     tls_key: KeyFlag = None,
     rakit: RakitFlag = None,
@@ -162,6 +172,7 @@ def run(
         port,
         log_level,
         compression=compression,
+        shards=shards,
         certificate=tls_certificate,
         key=tls_key,
         rakit=rakit,
@@ -199,6 +210,7 @@ def check(
     app: AppFlag = None,
     log_level: LogLevelFlag = None,
     compression: CompressionFlag = None,
+    shards: ShardsFlag = None,
     tls_certificate: CertificateFlag = None,
     tls_key: KeyFlag = None,
     rakit: RakitFlag = None,
@@ -214,6 +226,7 @@ def check(
         port,
         log_level,
         compression=compression,
+        shards=shards,
         certificate=tls_certificate,
         key=tls_key,
         rakit=rakit,
@@ -292,6 +305,7 @@ def _flags(
     log_level: str | None,
     *,
     compression: bool | None,
+    shards: str | None,
     certificate: str | None,
     key: str | None,
     rakit: str | None,
@@ -303,6 +317,7 @@ def _flags(
         "port": port,
         "log_level": log_level,
         "compression.enabled": enabled,
+        "shards": shards,
         "tls.certificate": certificate,
         "tls.key": key,
         "rakit.path": rakit,

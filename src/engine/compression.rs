@@ -1,5 +1,7 @@
 //! What goes out compressed, and with what.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
 
 use crate::protocol::deflate::{Agreement, Deflater};
@@ -152,13 +154,17 @@ pub struct Frame {
     opcode: Opcode,
     bytes: Bytes,
     payload_len: usize,
+    /// Where somebody may want it so: what the first shard that needs it has made of it.
+    compressed: Option<Arc<Mutex<Vec<BySetting>>>>,
 }
 
 impl Frame {
-    /// Copies the payload, once for everybody; `meter` counts the frame.
-    pub fn new(opcode: Opcode, payload: &[u8], meter: &Meter) -> Self {
+    /// Copies the payload, once for everybody; `meter` counts the frame. What `may_compress` is
+    /// compressed once for everybody, too.
+    pub fn new(opcode: Opcode, payload: &[u8], meter: &Meter, may_compress: bool) -> Self {
         let bytes = meter.share(encoder::frame(opcode, payload));
-        Self { opcode, bytes, payload_len: payload.len() }
+        let compressed = may_compress.then(Arc::default);
+        Self { opcode, bytes, payload_len: payload.len(), compressed }
     }
 
     /// Text or binary.
@@ -179,11 +185,15 @@ pub struct Publication<'a> {
     payload: &'a [u8],
     meter: Meter,
     plain: Option<Bytes>,
-    /// By window bits; `None` where compression is not worth it.
-    compressed: Vec<(u8, Option<Compressed>)>,
+    compressed: Vec<BySetting>,
+    /// What other shards know of it.
+    elsewhere: Option<&'a Mutex<Vec<BySetting>>>,
 }
 
-#[derive(Clone)]
+/// By window bits; `None` where compression is not worth it.
+type BySetting = (u8, Option<Compressed>);
+
+#[derive(Debug, Clone)]
 struct Compressed {
     frame: Bytes,
     payload_len: usize,
@@ -192,13 +202,15 @@ struct Compressed {
 impl<'a> Publication<'a> {
     /// Nothing is framed until somebody is to get it; then `meter` counts it.
     pub fn new(opcode: Opcode, payload: &'a [u8], meter: Meter) -> Self {
-        Self { opcode, payload, meter, plain: None, compressed: Vec::new() }
+        let compressed = Vec::new();
+        Self { opcode, payload, meter, plain: None, compressed, elsewhere: None }
     }
 
     /// A message that is framed already; `meter` counts what is compressed of it.
     pub fn of(frame: &'a Frame, meter: Meter) -> Self {
         let plain = Some(frame.bytes.clone());
-        Self { plain, ..Self::new(frame.opcode, frame.payload(), meter) }
+        let elsewhere = frame.compressed.as_deref();
+        Self { plain, elsewhere, ..Self::new(frame.opcode, frame.payload(), meter) }
     }
 
     /// Bytes of the message.
@@ -254,9 +266,33 @@ impl<'a> Publication<'a> {
         compressor: &mut Compressor,
         counters: &mut Counters,
     ) -> Option<Compressed> {
-        if let Some((_, compressed)) = self.compressed.iter().find(|(known, _)| *known == bits) {
+        if let Some(compressed) = known(&self.compressed, bits) {
             return compressed.clone();
         }
+        let Some(elsewhere) = self.elsewhere else {
+            let compressed = self.compress(bits, compressor, counters);
+            self.compressed.push((bits, compressed.clone()));
+            return compressed;
+        };
+        // Whoever comes second waits for the first, which takes no longer than to do it again.
+        let mut all = elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        let compressed = if let Some(compressed) = known(&all, bits) {
+            compressed.clone()
+        } else {
+            let compressed = self.compress(bits, compressor, counters);
+            all.push((bits, compressed.clone()));
+            compressed
+        };
+        self.compressed.push((bits, compressed.clone()));
+        compressed
+    }
+
+    fn compress(
+        &self,
+        bits: u8,
+        compressor: &mut Compressor,
+        counters: &mut Counters,
+    ) -> Option<Compressed> {
         let alone = &mut Sending::Alone(bits);
         let compressed = compressor.compress(alone, self.payload, counters).map(|bytes| {
             let mut frame = Vec::with_capacity(MAX_HEADER_BYTES + bytes.len());
@@ -264,7 +300,10 @@ impl<'a> Publication<'a> {
             Compressed { frame: self.meter.share(frame), payload_len: bytes.len() }
         });
         compressor.tidy();
-        self.compressed.push((bits, compressed.clone()));
         compressed
     }
+}
+
+fn known(all: &[BySetting], bits: u8) -> Option<&Option<Compressed>> {
+    all.iter().find(|(known, _)| *known == bits).map(|(_, compressed)| compressed)
 }

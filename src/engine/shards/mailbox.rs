@@ -58,6 +58,11 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Whether there is no letter.
+    pub fn is_empty(&self) -> bool {
+        self.inside().letters.is_empty()
+    }
+
     /// Its owner is about to wait for the bell, if nothing has come meanwhile: false then.
     pub fn may_wait(&self) -> bool {
         let mut inside = self.inside();

@@ -334,6 +334,8 @@ impl Shards {
     pub fn abort_all(&mut self) {
         self.post();
         self.ask_all(Shard::abort_all);
+        // By the next answer they have told how many are left.
+        self.ask_all(|_| ());
     }
 
     /// [`Shard::pause_reading`].
@@ -476,7 +478,7 @@ impl Shards {
     }
 
     fn frame(&self, opcode: Opcode, payload: &[u8]) -> Frame {
-        Frame::new(opcode, payload, &self.exchange.frames)
+        Frame::new(opcode, payload, &self.exchange.frames, self.settings.compression.enabled)
     }
 
     // --- topics --------------------------------------------------------------------------------
@@ -544,8 +546,12 @@ impl Shards {
     // --- how it is -----------------------------------------------------------------------------
 
     /// Connections of every kind, those that are closing included.
+    /// Not 0 before the caller was told of every end.
     pub fn len(&self) -> usize {
-        self.exchange.connections()
+        let count = self.exchange.connections();
+        // In this order: whoever is not counted any more was reported before.
+        let is_told = self.exchange.reports.is_empty() && !self.has_more();
+        if is_told { count } else { count.max(1) }
     }
 
     /// Whether there is none.

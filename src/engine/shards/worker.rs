@@ -42,7 +42,9 @@ pub struct Exchange {
     /// Who is there.
     pub census: Census,
     /// Connections that were accepted and have not reached their shard.
-    pub in_transit: AtomicUsize,
+    in_transit: AtomicUsize,
+    /// How many connections each shard has, told once their ends were.
+    connections: Vec<AtomicUsize>,
     /// Counts the frames that the caller makes.
     pub frames: Meter,
     /// What each shard holds.
@@ -96,6 +98,7 @@ impl Exchange {
             census: Census::default(),
             in_transit: AtomicUsize::new(0),
             frames: Meter::default(),
+            connections: zeros(shards),
             held: zeros(shards),
             pending: zeros(shards),
         })
@@ -116,9 +119,12 @@ impl Exchange {
         pending.unwrap_or_default() + weight
     }
 
-    /// Connections of every kind, of all shards.
+    /// Connections of every kind, of all shards. Where there is none, everything was reported.
     pub fn connections(&self) -> usize {
-        self.census.connections() + self.in_transit.load(Ordering::Relaxed)
+        // First those in transit: they become a shard's before they are no longer.
+        let in_transit = self.in_transit.load(Ordering::Acquire);
+        let counts = self.connections.iter().map(|count| count.load(Ordering::Acquire));
+        in_transit + counts.sum::<usize>()
     }
 
     /// Bytes that all shards hold.
@@ -146,6 +152,8 @@ pub struct Worker {
     letters: Vec<Letter>,
     /// Who gets the next connection.
     next_heir: usize,
+    /// Connections adopted since it was told how many there are.
+    adopted: usize,
     was_empty: bool,
     was_short: bool,
 }
@@ -168,6 +176,7 @@ impl Worker {
             owes_poll: false,
             letters: Vec::new(),
             next_heir: 0,
+            adopted: 0,
             was_empty: true,
             was_short: false,
         }
@@ -186,6 +195,9 @@ impl Worker {
             mailbox.close();
         }
         drop(self);
+        if let Some(count) = exchange.connections.get(number) {
+            count.store(0, Ordering::Release);
+        }
         if let Some(failure) = failure {
             exchange.reports.post(Report::Failed(failure));
         }
@@ -206,7 +218,11 @@ impl Worker {
             self.hand_on_accepted();
             self.settle_accounts();
             self.hand_over();
+            self.tell_count();
+            let told = self.shard.len();
             self.shard.flush();
+            // What has ended by that is reported, and told, by the next turn.
+            self.owes_poll |= self.shard.len() != told;
             self.tell_others();
         }
     }
@@ -267,7 +283,7 @@ impl Worker {
                     let Self { shard, batch, .. } = self;
                     shard.adopt(socket, peer, |event| batch.push(event));
                     self.was_empty = false;
-                    self.exchange.in_transit.fetch_sub(1, Ordering::Relaxed);
+                    self.adopted += 1;
                 }
                 Letter::Restrained(Restrained::Waits(sender)) => self.shard.hold_back(sender),
                 Letter::Restrained(Restrained::GoesOn(sender)) => self.shard.let_go(sender),
@@ -320,6 +336,17 @@ impl Worker {
             let batch = std::mem::take(&mut self.batch);
             self.unhandled += 1;
             self.exchange.reports.post(Report::Batch(self.number, batch));
+        }
+    }
+
+    /// Behind the reports, so that nobody is found to be gone whose end is not told.
+    fn tell_count(&mut self) {
+        if let Some(count) = self.exchange.connections.get(self.number) {
+            count.store(self.shard.len(), Ordering::Release);
+        }
+        let adopted = std::mem::take(&mut self.adopted);
+        if adopted > 0 {
+            self.exchange.in_transit.fetch_sub(adopted, Ordering::Release);
         }
         if self.shard.is_empty() && !std::mem::replace(&mut self.was_empty, true) {
             // The caller may be waiting for everybody to be gone.
