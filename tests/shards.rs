@@ -671,6 +671,21 @@ fn a_caller_that_says_more_than_can_be_sent_waits_for_it() {
 }
 
 #[test]
+fn code_that_sends_until_it_is_told_to_stop_is_told() {
+    let mut server = Server::new(2, &Settings::default());
+    let (client, handle) = server.open();
+    let begun = Instant::now();
+    while server.send(handle, &[b'x'; 1000]) {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    assert_eq!(server.shards.open_count(), 0);
+    assert!(server.wait(Duration::ZERO), "its end is to be reported");
+    server.until_seen(&Seen::Closed(handle, 1013, Side::Server));
+    assert_eq!(server.seen, [Seen::Closed(handle, 1013, Side::Server)]);
+    drop(client);
+}
+
+#[test]
 fn a_shortage_of_memory_is_one_for_all_shards_and_ends_for_all() {
     let settings =
         Settings { max_memory: 24 << 20, max_send_buffer: 64 << 20, ..Settings::default() };

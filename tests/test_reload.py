@@ -336,6 +336,7 @@ def test_only_where_and_on_what_it_runs_needs_a_restart():
     assert {each.key for each in options() if not each.reloadable} == {
         "host",
         "port",
+        "shards",
         "loop",
         "compat",
     }

@@ -5,7 +5,7 @@ use std::vec;
 use crate::engine::handle::Handle;
 use crate::engine::shard::Event;
 use crate::engine::work;
-use crate::protocol::{GrowingBuffer, Kind, MessageBuffer, Payload};
+use crate::protocol::{CloseCode, GrowingBuffer, Kind, MessageBuffer, Payload};
 
 /// What happened in one shard, oldest first. Payloads that the shard had only borrowed lie one
 /// behind the other: a small message costs no allocation.
@@ -84,6 +84,17 @@ impl Reading {
                 Some(Event::Message { handle, kind, payload: Payload::Borrowed(bytes) })
             }
         }
+    }
+
+    /// Those among the events to come that are of connections that were closed with `code`.
+    pub fn closed_with(&self, code: CloseCode) -> impl Iterator<Item = Handle> {
+        self.events.as_slice().iter().filter_map(move |entry| match entry {
+            Entry::Event(event) => match &**event {
+                Event::Closed { handle, closed } if closed.code == code => Some(*handle),
+                _ => None,
+            },
+            Entry::Message { .. } => None,
+        })
     }
 
     /// Whether none is left.

@@ -205,6 +205,17 @@ impl Clients {
         true
     }
 
+    /// A client has been closed by its shard, which is to be reported yet: nothing can be sent to
+    /// it any more.
+    pub fn foresee_end(&mut self, handle: Handle) {
+        if let Some(client) = self.table.client(handle)
+            && client.stage == Stage::Open
+        {
+            client.stage = Stage::Closed;
+            self.open -= 1;
+        }
+    }
+
     /// The caller closes everybody. Returns how many were open.
     pub fn close_all(&mut self) -> usize {
         let mut open = Vec::new();

@@ -63,6 +63,8 @@ pub struct Shards {
     reports: Vec<Report>,
     /// Batches that were not handed on to their end, oldest first, and whose they are.
     readings: VecDeque<(usize, Reading)>,
+    /// What is to be told at the next opportunity.
+    failure: Option<Failure>,
     clients: Clients,
     settings: Settings,
     addresses: Vec<Address>,
@@ -90,6 +92,7 @@ impl Shards {
             outgoing: (0..count).map(|_| Orders::default()).collect(),
             reports: Vec::new(),
             readings: VecDeque::new(),
+            failure: None,
             clients: Clients::new(count),
             settings: settings.clone(),
             addresses: Vec::new(),
@@ -122,17 +125,20 @@ impl Shards {
     /// Begin a batch: take what the shards have reported. Fails where one of them is no more.
     pub fn begin(&mut self) -> Result<(), Failure> {
         self.is_in_batch = true;
+        self.take_reports();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    fn take_reports(&mut self) {
         let mut reports = std::mem::take(&mut self.reports);
         self.exchange.reports.take(&mut reports);
-        let mut result = Ok(());
         for report in reports.drain(..) {
             match report {
                 Report::Batch(shard, batch) => self.readings.push_back((shard, batch.read())),
-                Report::Failed(failure) => result = Err(failure),
+                Report::Failed(failure) => self.failure = Some(failure),
             }
         }
         self.reports = reports;
-        result
     }
 
     /// Hand on events that cost so many units, or one.
@@ -227,9 +233,27 @@ impl Shards {
             }
         }
         // Whoever says more than can be carried out does not go on before it is.
+        if behind.is_empty() {
+            return;
+        }
         for shard in behind {
             self.ask(shard, |_| ());
         }
+        self.look_ahead();
+    }
+
+    /// Learn who reads too slowly for what the caller says, before that is handed on: code that
+    /// sends until it is told to stop must be told.
+    fn look_ahead(&mut self) {
+        let known = self.readings.len();
+        self.take_reports();
+        for (_, reading) in self.readings.iter().skip(known) {
+            for handle in reading.closed_with(CloseCode::SLOW_READER) {
+                self.clients.foresee_end(handle);
+            }
+        }
+        // They were taken out of their turn.
+        self.exchange.reports.nudge();
     }
 
     /// Hand over what is too much to wait for the flush.
