@@ -21,12 +21,13 @@ rust := $(shell find src -name '*.rs') $(wildcard Cargo.toml Cargo.lock build.rs
 # its tests.
 pure := --no-default-features
 
-.PHONY: help run test test-rust test-python check check-format check-lint check-types check-floors \
+.PHONY: help run test test-rust test-python test-shards check check-format check-lint check-types check-floors \
 	check-rust coverage autobahn fuzz soak valgrind bench compare bench-guard docs format clean
 
 help:
 	@echo 'make run      build what is needed and start the server (ARGS="--port 7000")'
 	@echo 'make test     build what is needed and run the tests of both languages'
+	@echo 'make test-shards the Python tests with two shards'
 	@echo 'make check    format, lint, types, floors, stub test'
 	@echo 'make bench    a short form of the benches'
 	@echo 'make compare  beside other servers, an hour (ARGS=--quick: some minutes)'
@@ -52,6 +53,10 @@ test-rust:
 
 test-python: $(VENV)/.dev
 	$(python) -m pytest $(TESTS)
+
+# The same with the connections in two shards.
+test-shards: $(VENV)/.dev
+	TEST_SHARDS=2 $(python) -m pytest $(TESTS)
 
 # `make -k check` goes on behind the first complaint.
 check: check-format check-lint check-types check-floors check-rust

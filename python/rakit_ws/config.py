@@ -392,7 +392,8 @@ class Config(Table):
         integer(0),
         default=0,
         unit="connections",
-        zero="as many as the descriptor limit (`ulimit -n`) allows, less 128 of them or half",
+        zero="as many as the descriptor limit (`ulimit -n`) allows, less 128 of them (and 4 for "
+        "each of several shards) or half",
         cost="1.4 kB for each idle connection, and its request's headers (up to `max_header_size`)",
         reached="a connection that has not sent its request for over 1 s makes room; where there "
         "is none, further handshakes are answered 503 with Retry-After",

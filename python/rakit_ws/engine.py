@@ -31,6 +31,12 @@ def new_engine(shards: int, **settings: Unpack[EngineSettings]) -> AnyEngine:
     return Engine(**settings) if count == 1 else ShardedEngine(count, **settings)
 
 
+def thread_count(shards: int) -> int:
+    """Tell how many threads an engine of so many shards has; 0 as above."""
+    count = shards or shards_for(cores_allowed())
+    return 0 if count == 1 else count
+
+
 def shards_for(cores: int) -> int:
     """Tell how many shards are good for so many cores: one inline up to two, else half of them."""
     return 1 if cores <= _FEW_CORES else min(cores // 2, MOST_SHARDS)

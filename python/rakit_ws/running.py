@@ -18,7 +18,7 @@ from rakit_ws.certificate import read_identity, tell_of
 from rakit_ws.codes import CloseCode, ErrorCode
 from rakit_ws.commands import Commands
 from rakit_ws.dialect import dialect
-from rakit_ws.engine import AnyEngine, new_engine, shard_count
+from rakit_ws.engine import AnyEngine, new_engine, shard_count, thread_count
 from rakit_ws.engine import stop as stop_engine
 from rakit_ws.errors import Refused
 from rakit_ws.hub.channels import Channels
@@ -54,6 +54,9 @@ PRODUCT = f"rakit_ws/{_core.__version__}"
 # Descriptors that connections leave: 64 to the log, brokers and the application, and 64 to those
 # over the limit, who are taken in to be told so.
 RESERVED_DESCRIPTORS = 128
+
+# What each thread has of its own: poller, waker, mailbox, and one to accept with when all are taken.
+DESCRIPTORS_OF_A_SHARD = 4
 
 # The engine's deadlines are looked at this often at least, and at most.
 MAX_TICK_S = 1.0
@@ -105,10 +108,14 @@ class Running:
         self._former_users: list[Chain] = []
         self._users = self.users_for(config)
         self._is_aborted = False
-        self.engine: AnyEngine = new_engine(config.shards, **self._engine_settings(config))
         self._identity = read_identity(config.tls)
+        self.engine: AnyEngine = new_engine(config.shards, **self._engine_settings(config))
         self.engine.use_tls(self._identity)
-        self.engine.listen(config.host, config.port)
+        try:
+            self.engine.listen(config.host, config.port)
+        except BaseException:
+            stop_engine(self.engine)  # its threads would live as long as the exception does
+            raise
         self.tasks = Tasks(loop)
         self.hub = Hub(self.engine, hooks, Limits(config), self.tasks.run, dialect(config.compat))
         self.presence = Presence(self.hub, config.presence, loop, compat=config.compat)
@@ -205,8 +212,7 @@ class Running:
         for address in self._shown_addresses():
             log.info("listening", address=address, server=PRODUCT)
         tell_of(self._identity, config.tls)
-        shards = shard_count(self.engine)
-        log.info("shards", count=shards, threads=shards if shards > 1 else 0)
+        log.info("shards", count=shard_count(self.engine), threads=thread_count(config.shards))
         log.info(
             "limits",
             max_connections=_max_connections(config),
@@ -663,7 +669,8 @@ def _max_memory(config: Config) -> int:
 def _max_connections(config: Config) -> int:
     """Tell how many connections there may be: as configured, else what descriptors allow."""
     allowed = descriptors_allowed()
-    return config.max_connections or allowed - min(RESERVED_DESCRIPTORS, allowed // 2)
+    reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_OF_A_SHARD * thread_count(config.shards)
+    return config.max_connections or allowed - min(reserved, allowed // 2)
 
 
 def _tick_s(config: Config, systemd: Systemd) -> float:

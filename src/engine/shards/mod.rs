@@ -42,7 +42,7 @@ use batch::{Reading, units_of};
 use clients::Clients;
 use orders::{Acceptance, ORDER_WEIGHT, Order, Orders};
 pub use worker::Failure;
-use worker::{Exchange, Letter, Report, Worker};
+use worker::{Exchange, Letter, Receipt, Report, Worker};
 
 /// Work in a round of a shard, at least, however many shards there are.
 const MIN_ROUND_UNITS: u64 = 64;
@@ -63,6 +63,8 @@ pub struct Shards {
     reports: Vec<Report>,
     /// Batches that were not handed on to their end, oldest first, and whose they are.
     readings: VecDeque<(usize, Reading)>,
+    /// How many batches of each shard are handled when this one ends.
+    handled: Vec<usize>,
     /// What is to be told at the next opportunity.
     failure: Option<Failure>,
     clients: Clients,
@@ -92,6 +94,7 @@ impl Shards {
             outgoing: (0..count).map(|_| Orders::default()).collect(),
             reports: Vec::new(),
             readings: VecDeque::new(),
+            handled: vec![0; count],
             failure: None,
             clients: Clients::new(count),
             settings: settings.clone(),
@@ -179,8 +182,8 @@ impl Shards {
         while let Some((shard, reading)) = self.readings.front()
             && reading.is_over()
         {
-            if let Some(orders) = self.outgoing.get_mut(*shard) {
-                orders.handled += 1;
+            if let Some(handled) = self.handled.get_mut(*shard) {
+                *handled += 1;
             }
             self.readings.pop_front();
         }
@@ -218,15 +221,19 @@ impl Shards {
 
     /// Whether something waits for a [`flush`](Self::flush).
     pub fn has_queued(&self) -> bool {
-        self.clients.has_released() || self.outgoing.iter().any(Orders::has_orders)
+        self.clients.has_released() || self.outgoing.iter().any(|orders| !orders.is_empty())
     }
 
-    /// Hand over what was ordered so far.
+    /// Hand over what was ordered so far. Batches that were handled are so once it is carried out.
     fn post(&mut self) {
         let mut behind = Vec::new();
+        let handled = self.handled.iter_mut().map(std::mem::take).enumerate();
+        let batches: Vec<_> = handled.filter(|(_, count)| *count > 0).collect();
+        let receipt = (!batches.is_empty())
+            .then(|| Arc::new(Receipt::new(Arc::clone(&self.exchange), batches, self.pace)));
         for (shard, orders) in self.outgoing.iter_mut().enumerate() {
             if !orders.is_empty() {
-                orders.pace = self.pace;
+                orders.receipt.clone_from(&receipt);
                 if self.exchange.order(shard, orders.take()) > MOST_PENDING {
                     behind.push(shard);
                 }

@@ -1,5 +1,7 @@
 //! What the caller wants of a shard, on its way to that shard's thread.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::engine::compression::Frame;
@@ -7,10 +9,12 @@ use crate::engine::handle::Handle;
 use crate::engine::listener::Listener;
 use crate::engine::outbox::Outgoing;
 use crate::engine::settings::Settings;
-use crate::engine::shard::{Pace, Shard};
+use crate::engine::shard::Shard;
 use crate::engine::tls::TlsSettings;
 use crate::protocol::handshake::HeaderLine;
 use crate::protocol::{CloseCode, GrowingBuffer, Opcode, Refusal};
+
+use super::worker::Receipt;
 
 /// The methods of [`Shard`], as values. A `len` is of the next bytes of the [`Orders`] that it is
 /// one of: a small message, or a name, costs no allocation.
@@ -73,21 +77,14 @@ pub struct Orders {
     bytes: Vec<u8>,
     /// About what they hold, and what they take to carry out, in bytes.
     pub weight: usize,
-    /// How many batches of events were handled since the last ones.
-    pub handled: usize,
-    /// How much the shard is to do at a time from now on.
-    pub pace: Pace,
+    /// Which batches of events these end. There is nobody else to wait for, or each has this, too.
+    pub receipt: Option<Arc<Receipt>>,
 }
 
 impl Orders {
-    /// Whether there is nothing to tell.
+    /// Whether nothing is wanted of the shard.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty() && self.handled == 0
-    }
-
-    /// Whether something is wanted of the shard.
-    pub fn has_orders(&self) -> bool {
-        !self.list.is_empty()
+        self.list.is_empty()
     }
 
     /// One more.

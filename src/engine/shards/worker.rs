@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::engine::census::Census;
 use crate::engine::listener::Address;
 use crate::engine::memory::Meter;
-use crate::engine::shard::{Restrained, Shard};
+use crate::engine::shard::{Pace, Restrained, Shard};
 use crate::engine::timers::Millis;
 use crate::protocol::GrowingBuffer;
 
@@ -63,6 +63,9 @@ pub enum Letter {
     Adopt(OwnedFd, Address),
     /// By a recipient's shard: what becomes of a client that has sent it something.
     Restrained(Restrained),
+    /// So many batches of events are handled, and what that has caused is carried out everywhere;
+    /// do so much at a time from now on.
+    Handled(usize, Pace),
     /// By the caller: end.
     Stop,
 }
@@ -134,6 +137,31 @@ impl Exchange {
     }
 }
 
+/// Batches that are handled as soon as nobody has this any more: whoever has been given orders because
+/// of them drops it when those are carried out. So a shard receives no more than others can send,
+/// and a sender that is to wait for a recipient is told in time.
+pub struct Receipt {
+    exchange: Arc<Exchange>,
+    /// Shards, and how many batches of theirs.
+    batches: Vec<(usize, usize)>,
+    pace: Pace,
+}
+
+impl Receipt {
+    /// For so many batches of these shards, whose next ones are to be of that size.
+    pub fn new(exchange: Arc<Exchange>, batches: Vec<(usize, usize)>, pace: Pace) -> Self {
+        Self { exchange, batches, pace }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        for (shard, count) in &self.batches {
+            self.exchange.post(*shard, Letter::Handled(*count, self.pace));
+        }
+    }
+}
+
 /// A shard that is at home in a thread.
 ///
 /// ```text
@@ -150,6 +178,8 @@ pub struct Worker {
     /// It was not polled when it could have been.
     owes_poll: bool,
     letters: Vec<Letter>,
+    /// To be dropped when what was ordered has had its consequences.
+    receipts: Vec<Arc<Receipt>>,
     /// Who gets the next connection.
     next_heir: usize,
     /// Connections adopted since it was told how many there are.
@@ -175,6 +205,7 @@ impl Worker {
             unhandled: 0,
             owes_poll: false,
             letters: Vec::new(),
+            receipts: Vec::new(),
             next_heir: 0,
             adopted: 0,
             was_empty: true,
@@ -224,6 +255,7 @@ impl Worker {
             // What has ended by that is reported, and told, by the next turn.
             self.owes_poll |= self.shard.len() != told;
             self.tell_others();
+            self.receipts.clear();
         }
     }
 
@@ -269,9 +301,12 @@ impl Worker {
         }
         for letter in letters.drain(..) {
             match letter {
-                Letter::Orders(orders) => {
-                    self.unhandled = self.unhandled.saturating_sub(orders.handled);
-                    self.shard.set_pace(orders.pace);
+                Letter::Handled(count, pace) => {
+                    self.unhandled = self.unhandled.saturating_sub(count);
+                    self.shard.set_pace(pace);
+                }
+                Letter::Orders(mut orders) => {
+                    self.receipts.extend(orders.receipt.take());
                     let weight = orders.weight;
                     orders.carry_out(&mut self.shard).map_err(io::Error::other)?;
                     if let Some(pending) = self.exchange.pending.get(self.number) {
