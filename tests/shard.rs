@@ -664,6 +664,26 @@ fn a_large_message_arrives_whole_and_its_echo_too() {
 }
 
 #[test]
+fn peers_that_send_large_messages_need_one_turn_for_each_once_that_is_known() {
+    let mut server = Server::new(Settings::default());
+    let (mut client, _) = server.open();
+    let frame = masked(Opcode::Binary, &vec![b'x'; 1 << 16]);
+    let mut turns = Vec::new();
+    for number in 1..=4 {
+        client.write_all(&frame).unwrap();
+        std::thread::sleep(Duration::from_millis(50)); // All of it is there.
+        let mut polls = 0;
+        server.until("a message", |server| {
+            polls += 1;
+            server.counter("messages_received") == number
+        });
+        turns.push(polls);
+    }
+    assert!(turns[0] > 1, "it was taken for one that sends small ones: {turns:?}");
+    assert_eq!(turns[2..], [1, 1], "{turns:?}");
+}
+
+#[test]
 fn a_message_for_some_clients_reaches_each_that_is_still_there() {
     for len in [5, SHARE_FROM_BYTES] {
         let mut server = Server::new(Settings::default());

@@ -69,7 +69,7 @@ class Router:
         if not self._is_open:
             return receive
         limits, publish = self._limits, self._hub.publish
-        decode_message, publication_start = wire.decode_message, wire.publication_start
+        decode_message, starts = wire.decode_message, wire.publication_starts
         join = b"".join
 
         def receive_quickly(client: Client, opcode: int, payload: bytes) -> None:
@@ -85,9 +85,9 @@ class Router:
             ):
                 try:
                     message = decode_message(payload)
-                    start = publication_start(message.channel)
-                    publication = join((start, message.data, client.signature))
-                    publish(message.channel, publication, client.handle)
+                    channel = message.channel
+                    publication = join((starts[channel], message.data, client.signature))
+                    publish(channel, publication, client.handle)
                     return
                 except (DecodeError, NotUnderstoodError, RecursionError):
                     pass  # another object, or something is wrong with it: that takes its time

@@ -32,7 +32,7 @@ const SMALL_READ_BYTES: usize = 32 * 1024;
 const MAX_INFLATED_BYTES: u64 = 512 * 1024;
 
 /// Mean message size from which a peer counts as sending large ones.
-const LARGE_MESSAGE_BYTES: usize = 4096;
+const LARGE_MESSAGE_BYTES: u64 = 4096;
 
 /// Reads of one frame that fill all the room it has yet, in one turn.
 const MAX_DIRECT_READS: usize = 4;
@@ -211,8 +211,11 @@ impl<B: MessageBuffer> Connection<B> {
                     front.copy_from_slice(&self.tail);
                 }
                 let input = buffer.get_mut(..kept + count).unwrap_or_default();
-                let messages = self.decode(input, turn, emit);
-                self.sends_large = count / (messages + 1) >= LARGE_MESSAGE_BYTES;
+                let before = turn.counters.message_bytes_received;
+                let messages = self.decode(input, turn, emit) as u64;
+                // Perhaps the end of a message was all that came.
+                let bytes = (turn.counters.message_bytes_received - before).max(count as u64);
+                self.sends_large = bytes / (messages + 1) >= LARGE_MESSAGE_BYTES;
                 Fate::Lives
             }
         };
