@@ -190,10 +190,10 @@ class Client:
             UsageError: another opcode, or text that is not UTF-8.
 
         """
-        hub = self._hub
-        if hub.shows_sent:
-            return hub.send(self, payload, opcode)
-        return hub.engine.send(self.handle, payload, opcode)
+        send = self._hub.send_unseen
+        if send is None:
+            return self._hub.send(self, payload, opcode)
+        return send(self.handle, payload, opcode)
 
     def subscribe(self, channel: str) -> bool:
         """

@@ -81,6 +81,8 @@ class Hub:
         # Hooks are added before the server runs: without one, nothing stands in between.
         self.shows_sent = bool(hooks.send)
         """Whether there is a `send` hook."""
+        self.send_unseen = None if hooks.send else engine.send
+        """What queues a message for a handle, where no `send` hook is to see it; else None."""
         self.publish: Publish = self._publish_and_show if hooks.send else engine.publish
         """
         Queue a message for the subscribers of a channel; return for how many.
