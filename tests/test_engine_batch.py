@@ -1,13 +1,15 @@
 """A batch of the native engine, without a server around it: what it hands over, and what it sends."""
 
+import gc
 import select
 import socket
+import weakref
 from collections import deque
 
 import pytest
 
 from rakit_ws import _core
-from rakit_ws._core import Engine
+from rakit_ws._core import ClientTable, Engine
 from raw_client import request, text
 
 
@@ -17,7 +19,7 @@ class Batches:
     def __init__(self):
         self.engine = Engine()
         self.engine.listen("127.0.0.1", 0)
-        self.clients = {}
+        self.clients = ClientTable()
         self.handed_over = deque()
         self.sockets = []
 
@@ -106,3 +108,44 @@ def test_client_that_is_not_known_is_an_error_of_the_caller(batches):
     peer.sendall(text("x"))
     with pytest.raises(KeyError):
         batches.run_until(lambda: False)
+
+
+def test_table_of_clients_finds_what_was_put_in_and_nothing_else():
+    table, model = ClientTable(), {}
+    handles = [generation << 32 | slot for slot in range(300) for generation in (1, 7, 2**32 - 1)]
+    for handle in handles:
+        table[handle] = model[handle] = object()
+    assert len(table) == len(model)
+    for handle in handles[::2]:
+        assert table.take(handle) is model.pop(handle)
+        assert table.take(handle) is None
+    for handle in handles:
+        assert (handle in table) == (handle in model)
+        assert table.get(handle) is model.get(handle)
+    assert table[handles[1]] is model[handles[1]]
+    with pytest.raises(KeyError):
+        table[handles[0]]
+    table.clear()
+    assert len(table) == 0
+
+
+def test_table_of_clients_lets_the_collector_see_into_it():
+    class Client:
+        pass
+
+    client = Client()
+    client.table = ClientTable()
+    client.table[1] = client
+    seen = weakref.ref(client)
+    del client
+    gc.collect()
+    assert seen() is None
+
+
+def test_handle_may_have_any_64_bits_and_no_others():
+    engine = Engine()
+    for handle in (0, 1, 2**63 - 1, 2**63, 2**64 - 1):
+        assert engine.send(handle, b"") is False
+    for wrong, error in ((-1, OverflowError), (2**64, OverflowError), ("1", TypeError)):
+        with pytest.raises(error):
+            engine.send(wrong, b"")

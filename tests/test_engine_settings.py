@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from rakit_ws._core import Engine
+from rakit_ws._core import ClientTable, Engine
 from rakit_ws.errors import UsageError
 
 
@@ -80,7 +80,7 @@ def test_settings_that_are_not_given_stay_and_a_wrong_one_changes_none():
     host, _, port = engine.addresses[0].rpartition(":")
     with socket.create_connection((host, int(port))):
         while not engine.connection_count:
-            engine.handle_batch({}, None, None)
+            engine.handle_batch(ClientTable(), None, None)
         engine.configure(ping_timeout_s=7)
         assert engine.next_deadline_s == pytest.approx(5000, abs=60)
         with pytest.raises(UsageError, match="ping_timeout_s"):

@@ -6,7 +6,7 @@ Faults of the caller raise what `rakit_ws.errors` declares; faults of a peer are
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, Final, TypedDict, final, type_check_only
+from typing import Any, Final, Generic, TypedDict, TypeVar, final, type_check_only
 
 from typing_extensions import Buffer, Self, Unpack
 
@@ -27,6 +27,7 @@ __all__ = [
     "REQUESTED",
     "TEXT",
     "TLS_FAILED",
+    "ClientTable",
     "Close",
     "Engine",
     "Failed",
@@ -327,6 +328,32 @@ class TlsIdentity:
     def not_after(self) -> int:
         """The last second at which the certificate is valid, in Unix time."""
 
+_ClientT = TypeVar("_ClientT")
+
+@final
+class ClientTable(Generic[_ClientT]):
+    """
+    Objects by handle: what a dict would be, but that a batch finds them without a number of Python.
+
+    Knows no order. Adding, looking up and taking cost the same however many are there.
+    """
+
+    def __new__(cls) -> Self: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, handle: int, /) -> bool: ...
+    def __getitem__(self, handle: int, /) -> _ClientT:
+        """Return the object with this handle; KeyError if there is none."""
+
+    def __setitem__(self, handle: int, client: _ClientT, /) -> None: ...
+    def get(self, handle: int, /) -> _ClientT | None:
+        """Return the object with this handle; None if there is none."""
+
+    def take(self, handle: int, /) -> _ClientT | None:
+        """Remove the object with this handle and return it; None if there is none."""
+
+    def clear(self) -> None:
+        """Remove all."""
+
 @final
 class Engine:
     """
@@ -385,8 +412,8 @@ class Engine:
 
     def handle_batch(
         self,
-        clients: dict[int, Any],
-        receive: Callable[[Any, int, bytes], object],
+        clients: ClientTable[_ClientT],
+        receive: Callable[[_ClientT, int, bytes], object],
         on_event: Callable[[int, int, Any], object],
         /,
     ) -> None:
@@ -601,8 +628,8 @@ class ShardedEngine:
     def fileno(self) -> int: ...
     def handle_batch(
         self,
-        clients: dict[int, Any],
-        receive: Callable[[Any, int, bytes], object],
+        clients: ClientTable[_ClientT],
+        receive: Callable[[_ClientT, int, bytes], object],
         on_event: Callable[[int, int, Any], object],
         /,
     ) -> None: ...

@@ -317,7 +317,7 @@ class Running:
 
     def _everyone(self) -> list[Client]:
         undecided = (each.client for each in self._undecided.values())
-        return [*self.hub.by_handle.values(), *undecided]
+        return [*self.hub.by_id.values(), *undecided]
 
     def _admit_to_commands(self, client: Client) -> None:
         is_here = is_local(client.request)

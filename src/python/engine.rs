@@ -15,6 +15,7 @@ use crate::protocol::{Opcode, Refusal, utf8};
 
 use super::arguments::{close_code, data_opcode, header_lines, refusal_status, seconds};
 use super::buffer::BytesBuffer;
+use super::clients::ClientTable;
 use super::errors::UsageError;
 use super::rows::{Batches, Handlers, Row, note};
 use super::settings::overlaid;
@@ -110,7 +111,7 @@ impl Engine {
     #[pyo3(signature = (clients, receive, on_event, /))]
     fn handle_batch(
         slf: &Bound<'_, Self>,
-        clients: &Bound<'_, PyDict>,
+        clients: &Bound<'_, ClientTable>,
         receive: &Bound<'_, PyAny>,
         on_event: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
@@ -168,14 +169,17 @@ impl Engine {
         Ok(done)
     }
 
-    #[pyo3(signature = (handle, payload, opcode = None, sender = 0))]
+    #[pyo3(
+        signature = (handle, payload, opcode = None, sender = Handle::NOBODY),
+        text_signature = "($self, handle, payload, opcode=None, sender=0)"
+    )]
     fn send(
         &mut self,
         py: Python<'_>,
-        handle: u64,
+        handle: Handle,
         payload: &Bound<'_, PyBytes>,
         opcode: Option<&Bound<'_, PyInt>>,
-        sender: u64,
+        sender: Handle,
     ) -> PyResult<bool> {
         let opcode = data_opcode(opcode)?;
         let bytes = payload.as_bytes();
@@ -187,8 +191,8 @@ impl Engine {
         } else {
             Outgoing::Share(Bytes::from_owner(PyBackedBytes::from(payload.clone())))
         };
-        let send = |shard: &mut Shard<_>| shard.send(Handle::from_bits(handle), opcode, outgoing);
-        let queued = self.shard.because_of(Handle::from_bits(sender), send);
+        let send = |shard: &mut Shard<_>| shard.send(handle, opcode, outgoing);
+        let queued = self.shard.because_of(sender, send);
         self.request_flush(py)?;
         Ok(queued)
     }
@@ -209,15 +213,17 @@ impl Engine {
         Ok(count)
     }
 
-    #[pyo3(signature = (topic, payload, sender = 0))]
+    #[pyo3(
+        signature = (topic, payload, sender = Handle::NOBODY),
+        text_signature = "($self, topic, payload, sender=0)"
+    )]
     fn publish(
         &mut self,
         py: Python<'_>,
         topic: &str,
         payload: &[u8],
-        sender: u64,
+        sender: Handle,
     ) -> PyResult<usize> {
-        let sender = Handle::from_bits(sender);
         let publish = |shard: &mut Shard<_>| shard.publish(topic, Opcode::Text, payload);
         let count = self.shard.because_of(sender, publish);
         self.request_flush(py)?;

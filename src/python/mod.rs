@@ -5,6 +5,7 @@
 
 mod arguments;
 mod buffer;
+mod clients;
 mod engine;
 mod errors;
 mod frames;
@@ -22,6 +23,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
+    #[pymodule_export]
+    use super::clients::ClientTable;
     #[pymodule_export]
     use super::engine::Engine;
     #[pymodule_export]

@@ -4,12 +4,13 @@ use pyo3::IntoPyObjectExt;
 use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::False;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 
 use crate::engine::{Closed, Event, Side};
 use crate::protocol::{GrowingBuffer, Kind, Opcode, Payload};
 
 use super::buffer::BytesBuffer;
+use super::clients::ClientTable;
 use super::frames::bytes_of;
 use super::request::Request;
 
@@ -91,7 +92,7 @@ pub trait Batches {
 /// What a batch's events are handed to.
 pub struct Handlers<'a, 'py> {
     /// The clients by handle.
-    pub clients: &'a Bound<'py, PyDict>,
+    pub clients: &'a Bound<'py, ClientTable>,
     /// Called with the client, the opcode and the payload of each message.
     pub receive: &'a Bound<'py, PyAny>,
     /// Called with everything else, as it stands in a row.
@@ -136,8 +137,8 @@ impl<'py> Handlers<'_, 'py> {
                 self.on_event.call1((kind, handle, content))?;
             } else {
                 // The engine reports no message of a client behind its end.
-                let client = self.clients.as_any().get_item(handle)?;
-                self.receive.call1((client, kind, content.into_bound(py)))?;
+                let client = self.clients.try_borrow()?.named(py, handle)?;
+                self.receive.call1((client, kind, content))?;
             }
         }
         Ok(())

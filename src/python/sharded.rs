@@ -18,6 +18,7 @@ use crate::protocol::handshake::HeaderLine;
 use crate::protocol::{Opcode, Refusal, utf8};
 
 use super::arguments::{close_code, data_opcode, header_lines, refusal_status};
+use super::clients::ClientTable;
 use super::errors::UsageError;
 use super::rows::{Batches, Handlers, Row, note};
 use super::settings::overlaid;
@@ -115,7 +116,7 @@ impl ShardedEngine {
     #[pyo3(signature = (clients, receive, on_event, /))]
     fn handle_batch(
         slf: &Bound<'_, Self>,
-        clients: &Bound<'_, PyDict>,
+        clients: &Bound<'_, ClientTable>,
         receive: &Bound<'_, PyAny>,
         on_event: &Bound<'_, PyAny>,
     ) -> PyResult<()> {

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from rakit_ws import wire
+from rakit_ws._core import ClientTable
 from rakit_ws.codes import CloseCode, ErrorCode, Opcode
 from rakit_ws.dialect import Json
 from rakit_ws.hub.client import Client
@@ -70,8 +71,9 @@ class Hub:
         self.engine = engine
         self.dialect = dialect or Json()
         self.limits = limits
-        self.by_handle: dict[int, Client] = {}
+        self.by_handle: ClientTable[Client] = ClientTable()
         self.by_id: dict[str, Client] = {}
+        """The same, by id; the oldest first."""
         self.by_user: dict[str, dict[int, Client]] = {}
         """The clients of each user that is here, by handle, oldest first."""
         self.on_user: Callable[[Client], None] = lambda _client: None
@@ -110,7 +112,7 @@ class Hub:
 
     def remove(self, handle: int) -> Client | None:
         """Take out the client with this handle and return it, inert, if it is there."""
-        client = self.by_handle.pop(handle, None)
+        client = self.by_handle.take(handle)
         if client is not None:
             del self.by_id[client.id]
             self._remove_from_user(client.user_id, handle)
@@ -229,7 +231,7 @@ class Hub:
         return self.engine.send_each(handles, payload, sender)
 
     def _broadcast_and_show(self, payload: bytes, sender: int = NOBODY) -> int:
-        self.show_sent(list(self.by_handle.values()), payload)
+        self.show_sent(list(self.by_id.values()), payload)
         return self.engine.broadcast(payload, sender)
 
     def show_sent(
