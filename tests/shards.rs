@@ -456,6 +456,28 @@ fn limits_of_connections_hold_for_all_shards_together() {
 }
 
 #[test]
+fn room_for_a_newcomer_is_made_by_whoever_has_been_silent_longest_in_any_shard() {
+    for silent_place in [0, 1] {
+        let mut server = Server::new(2, &Settings { max_connections: 2, ..Settings::default() });
+        // The next in turn is the shard of the first, whichever of them is silent.
+        let mut clients: Vec<TcpStream> = Vec::new();
+        for place in 0..2 {
+            if place == silent_place {
+                let silent = server.connect();
+                server.until("it is there", |server| server.shards.len() == clients.len() + 1);
+                clients.push(silent);
+            } else {
+                clients.push(server.open().0);
+            }
+        }
+        thread::sleep(Duration::from_millis(1100)); // the time that it has to itself
+        server.open();
+        assert_eq!(server.counter("handshakes_evicted"), 1);
+        assert!(read_to_end(&mut clients[silent_place]).starts_with(b"HTTP/1.1 503"));
+    }
+}
+
+#[test]
 fn a_limit_for_each_address_that_comes_later_knows_who_is_there() {
     let mut server = Server::new(2, &Settings::default());
     let clients = server.open_many(2);

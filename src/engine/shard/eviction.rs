@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use crate::engine::connection::{Connection, State, Transport};
 use crate::engine::handle::Handle;
 use crate::engine::outbox::Outbox;
-use crate::engine::timers::Millis;
+use crate::engine::timers::{Millis, NEVER};
 use crate::protocol::handshake::response;
 use crate::protocol::{MessageBuffer, Refusal};
 
@@ -66,6 +66,14 @@ impl<B: MessageBuffer> Shard<B> {
         // While somebody has his second to send a request, waiting is better than to be refused.
         self.evict(emit)
             || (self.longest_requesting().is_none() && self.refuse_unread(listener, emit))
+    }
+
+    /// Since when the one that has waited with its request for longest has; never, if there is none.
+    pub fn requesting_since(&mut self) -> Millis {
+        let now = self.now;
+        let handle = self.longest_requesting();
+        let connection = handle.and_then(|handle| self.connection(handle));
+        connection.map_or(NEVER, |connection| now - connection.age(now))
     }
 
     fn longest_requesting(&mut self) -> Option<Handle> {

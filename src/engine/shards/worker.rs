@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,7 +15,7 @@ use crate::engine::census::Census;
 use crate::engine::listener::Address;
 use crate::engine::memory::Meter;
 use crate::engine::shard::{Pace, Restrained, Shard};
-use crate::engine::timers::Millis;
+use crate::engine::timers::{Millis, NEVER};
 use crate::protocol::GrowingBuffer;
 
 use super::batch::Batch;
@@ -49,6 +49,8 @@ pub struct Exchange {
     pub frames: Meter,
     /// What each shard holds.
     held: Vec<AtomicUsize>,
+    /// Since when the first of each has not sent its request.
+    requesting_since: Vec<AtomicU64>,
     /// The weight of the orders that each has not carried out.
     pending: Vec<AtomicUsize>,
 }
@@ -103,6 +105,7 @@ impl Exchange {
             frames: Meter::default(),
             connections: zeros(shards),
             held: zeros(shards),
+            requesting_since: (0..shards).map(|_| AtomicU64::new(NEVER)).collect(),
             pending: zeros(shards),
         })
     }
@@ -128,6 +131,13 @@ impl Exchange {
         let in_transit = self.in_transit.load(Ordering::Acquire);
         let counts = self.connections.iter().map(|count| count.load(Ordering::Acquire));
         in_transit + counts.sum::<usize>()
+    }
+
+    /// The shard of the connection that has not sent its request for longest: it can make room.
+    fn most_patient(&self) -> Option<usize> {
+        let since = self.requesting_since.iter().map(|since| since.load(Ordering::Relaxed));
+        let (since, shard) = since.zip(0..).min()?;
+        (since != NEVER).then_some(shard)
     }
 
     /// Bytes that all shards hold.
@@ -342,9 +352,12 @@ impl Worker {
     /// Let each shard have its part of those who come in.
     fn hand_on_accepted(&mut self) {
         let Self { shard, exchange, next_heir, .. } = self;
+        let most = shard.settings().max_connections;
         for (socket, peer) in shard.take_accepted() {
-            exchange.in_transit.fetch_add(1, Ordering::Relaxed);
-            exchange.post(*next_heir, Letter::Adopt(socket, peer));
+            let in_transit = exchange.in_transit.fetch_add(1, Ordering::Relaxed);
+            let is_full = exchange.census.connections() + in_transit >= most;
+            let heir = is_full.then(|| exchange.most_patient()).flatten().unwrap_or(*next_heir);
+            exchange.post(heir, Letter::Adopt(socket, peer));
             *next_heir = (*next_heir + 1) % exchange.mailboxes.len();
         }
     }
@@ -352,6 +365,9 @@ impl Worker {
     /// Tell what is held here, and learn what is held elsewhere.
     fn settle_accounts(&mut self) {
         let exchange = &self.exchange;
+        if let Some(since) = exchange.requesting_since.get(self.number) {
+            since.store(self.shard.requesting_since(), Ordering::Relaxed);
+        }
         let here = self.shard.memory_held_here();
         if let Some(held) = exchange.held.get(self.number) {
             held.store(here, Ordering::Relaxed);
