@@ -327,6 +327,14 @@ impl Clients {
         places.filter_map(|place| self.table.at(*place)).map(|client| client.handle)
     }
 
+    /// Who hears a topic, if it is one alone.
+    pub fn only_subscriber(&self, topic: &str) -> Option<Handle> {
+        match *self.topics.subscribers(topic) {
+            [place] => self.table.at(place).map(|client| client.handle),
+            _ => None,
+        }
+    }
+
     /// How many hear a topic, and a set of the numbers of their shards.
     pub fn audience(&self, topic: &str) -> (usize, u64) {
         let subscribers = self.topics.subscribers(topic);

@@ -25,7 +25,7 @@ use super::compression::Frame;
 use super::counters::Counters;
 use super::handle::{Handle, MOST_SHARDS};
 use super::listener::{Address, ListenError, Listener};
-use super::outbox::Outgoing;
+use super::outbox::{Outgoing, SHARE_FROM_BYTES};
 use super::per_ip::PerIp;
 use super::settings::Settings;
 use super::shard::{Event, Pace, Shard};
@@ -437,6 +437,12 @@ impl Shards {
         opcode: Opcode,
         payload: &[u8],
     ) -> usize {
+        if payload.len() < SHARE_FROM_BYTES
+            && let Some(to) = self.clients.only_subscriber(topic)
+        {
+            // A frame to be shared would cost more than the copy.
+            return usize::from(self.send(sender, to, opcode, Outgoing::Copy(payload)));
+        }
         let (count, shards) = self.clients.audience(topic);
         if count > 0 {
             let frame = self.frame(opcode, payload);
@@ -669,7 +675,10 @@ impl Shards {
             // Whoever asks waits for it.
             let _ = sender.send(question(shard));
         };
-        self.exchange.post(shard, Letter::Ask(Box::new(answer)));
+        // Without its thread, which may never have begun, the question would lie there for ever.
+        if shard < self.threads.len() {
+            self.exchange.post(shard, Letter::Ask(Box::new(answer)));
+        }
         receiver
     }
 }
@@ -690,6 +699,18 @@ impl AsRawFd for Shards {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shard_that_was_never_begun_is_not_waited_for() {
+        let mut shards = Shards::new(&Settings::default(), 3, Instant::now()).unwrap();
+        // As where the system has no third thread to give.
+        shards.exchange.post(2, Letter::Stop);
+        shards.threads.pop().unwrap().join().unwrap();
+        assert_eq!(shards.ask(2, |_| ()), None);
+        assert_eq!(shards.ask_all(|_| ()).len(), 2);
+        shards.stop();
+        assert_eq!(shards.ask(0, |_| ()), None);
+    }
 
     /// A mistake of ours in one shard.
     #[test]
