@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 
 import pytest
 
@@ -48,3 +50,35 @@ def test_no_limit_is_many_descriptors_and_not_minus_one(limits):
     assert process.descriptors_allowed() == 256
     limits["limits"] = (NONE, NONE)
     assert process.descriptors_allowed() == 1 << 20
+
+
+SERVERS = {
+    "run": """
+import gc, os, signal
+from rakit_ws import Server
+server = Server(port=0, log_level="error")
+server.on("stop")(lambda _server: print(gc.get_freeze_count()))
+server.on("start")(lambda server: server.call_soon_threadsafe(os.kill, os.getpid(), signal.SIGTERM))
+server.run()
+""",
+    "embedded": """
+import asyncio, gc
+from rakit_ws import Server
+async def main():
+    async with Server(port=0, log_level="error"):
+        print(gc.get_freeze_count())
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [("run", 5000, 10**6), ("embedded", 0, 0)])
+def test_only_a_server_with_the_process_to_itself_sets_objects_aside(kind, least, most):
+    done = subprocess.run(
+        [sys.executable, "-c", SERVERS[kind]],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert least <= int(done.stdout) <= most

@@ -24,7 +24,11 @@ from rakit_ws.hub.events import Hooks
 from rakit_ws.layers import changed_settings, load
 from rakit_ws.log import log
 from rakit_ws.permissions import Decider
-from rakit_ws.process import keep_freed_memory, raise_descriptor_limit
+from rakit_ws.process import (
+    keep_freed_memory,
+    raise_descriptor_limit,
+    set_lasting_objects_aside,
+)
 from rakit_ws.reloading import planned
 from rakit_ws.running import Running
 from rakit_ws.systemd import NOBODY, Systemd
@@ -234,8 +238,9 @@ class Server:
         Run until SIGINT, SIGTERM or `stop`; return the exit code: 0, or 1 after a crash.
 
         Sets up the log as configured, raises the descriptor limit as far as it goes, lets the
-        allocator keep 16 MiB, and runs a loop of its own, of the kind that `loop` says. A
-        second signal ends it at once.
+        allocator keep 16 MiB, sets what is there after the start aside from the garbage collector
+        (`gc.freeze`), and runs a loop of its own, of the kind that `loop` says. A second signal
+        ends it at once.
 
         Raises:
             ListenError: the address is taken, forbidden or cannot be resolved.
@@ -262,6 +267,7 @@ class Server:
         self._systemd = Systemd(os.environ)
         try:
             async with self as server:
+                set_lasting_objects_aside()
                 self._tell_systemd_of_start()
                 with contextlib.suppress(CrashedError):  # it is logged, and the exit code says it
                     await server.serve_forever()
