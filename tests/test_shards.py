@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from rakit_ws.cli import main
 from rakit_ws.engine import new_engine, shard_count
 from rakit_ws.errors import ConfigError, UsageError
 from rakit_ws.process import cores_allowed
+from raw_client import within
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -186,3 +188,39 @@ async def test_large_payload_is_whole_on_its_way_through_the_threads(serve, conn
     text = "x" * 500_000
     await client.send({"to": other.id, "message": text})
     assert (await other.receive())["message"] == text
+
+
+# --- a thread that fails
+
+
+def pollers():
+    """Return the descriptors of this process that are epoll instances."""
+    found = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if "eventpoll" in str(each.readlink()):
+                found.add(int(each.name))
+    return found
+
+
+@linux_only
+async def test_failure_of_a_thread_is_a_crash_of_the_server(connect, logged_errors):
+    before = pollers()
+    server = quiet_server(shards=2)
+    crashes = []
+    server.on("crash")(crashes.append)
+    async with server:
+        clients = [await connect(server) for _ in range(2)]
+        nothing = os.open("/dev/null", os.O_RDONLY)
+        for poller in pollers() - before:
+            os.dup2(nothing, poller)  # nothing that can be waited for
+        os.close(nothing)
+        # Whichever shard it is in: its thread looks at its poller after this.
+        server.broadcast("x")
+        await within(server._running.stopped.wait())
+    assert isinstance(crashes[0], OSError)
+    assert str(crashes[0]).startswith("shard ")
+    assert logged_errors()[0] == "crashed"
+    assert shard_threads() == []
+    for client in clients:
+        await client.aclose()
