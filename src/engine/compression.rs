@@ -172,6 +172,11 @@ impl Frame {
         self.opcode
     }
 
+    /// Whether it may be compressed, which is then shared, too.
+    pub fn may_be_compressed(&self) -> bool {
+        self.compressed.is_some()
+    }
+
     /// What is behind the header.
     pub fn payload(&self) -> &[u8] {
         let header = self.bytes.len() - self.payload_len;

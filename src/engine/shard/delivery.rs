@@ -43,7 +43,7 @@ impl<B: MessageBuffer> Shard<B> {
     pub fn publish_frame(&mut self, topic: &str, frame: &Frame) {
         match *self.topics.subscribers(topic) {
             // As above.
-            [slot] if frame.payload().len() < SHARE_FROM_BYTES => {
+            [slot] if frame.payload().len() < SHARE_FROM_BYTES && !frame.may_be_compressed() => {
                 self.enqueue_for_one(slot, frame.opcode(), Outgoing::Copy(frame.payload()));
             }
             ref slots => {
