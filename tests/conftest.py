@@ -17,7 +17,7 @@ from rakit_backends import (  # noqa: F401 - fixtures
     postgresql_url,
     redis_url,
 )
-from rakit_ws import Server, engine
+from rakit_ws import Server, engine, process
 from raw_client import RawClient, within
 
 # The same examples everywhere, however slow the machine. `--hypothesis-profile default` has others.
@@ -25,9 +25,11 @@ settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
 # `TEST_SHARDS=2` runs all tests with so many shards, in this process and in those that the
-# tests start; what says how many itself is left alone.
+# tests start, and without it with one, however many cores there are; what says how many itself
+# is left alone.
 TEST_SHARDS = int(os.environ.get("TEST_SHARDS", "1"))
-if TEST_SHARDS > 1:
+shards_for = engine.shards_for
+if shards_for(process.cores_allowed()) != TEST_SHARDS:
     engine.shards_for = lambda _cores: TEST_SHARDS
     os.environ["RAKIT_WS_SHARDS"] = str(TEST_SHARDS)
 

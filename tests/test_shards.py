@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TEST_SHARDS, quiet_server, until
+from conftest import quiet_server, shards_for, until
 from rakit_ws import Config, Server
 from rakit_ws._core import MOST_SHARDS, Engine, ShardedEngine
 from rakit_ws.cli import main
@@ -30,13 +30,10 @@ def shard_threads():
 # --- how many
 
 
-@pytest.mark.skipif(TEST_SHARDS > 1, reason="the tests' own number stands in for it")
 @pytest.mark.parametrize(
     ("cores", "shards"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (64, 32), (128, 64), (129, 64)]
 )
 def test_there_is_one_up_to_two_cores_then_half_of_them(cores, shards):
-    from rakit_ws.engine import shards_for
-
     assert shards_for(cores) == shards
 
 
