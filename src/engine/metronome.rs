@@ -8,9 +8,12 @@ use super::shard::Pace;
 /// has caused is sent, and the loop's other callbacks have their turn.
 const BATCH: Duration = Duration::from_millis(4);
 
+/// So long at most where sending takes as long anyway: one write for each of many recipients is
+/// worth more messages, and who waits would hardly wait for less.
+const LONGEST_BATCH: Duration = Duration::from_millis(16);
+
 /// While a batch is younger, whoever has more gets another turn before the batch ends. So it is
-/// while it has not taken what the last flush took: one write for each of many recipients is worth
-/// more messages.
+/// while it has not taken what the last flush took.
 const YOUNG: Duration = Duration::from_millis(1);
 
 /// What a round of all who are ready should take: so long at most somebody waits for their turn
@@ -84,12 +87,12 @@ impl Metronome {
 
     /// Whether the batch goes on while its round does.
     pub fn may_go_on(&self) -> bool {
-        self.age() < BATCH
+        self.age() < self.flush_took.clamp(BATCH, LONGEST_BATCH)
     }
 
     /// Whether there is time for another round of those who have more.
     pub fn may_begin_another_round(&self) -> bool {
-        self.age() < self.flush_took.clamp(YOUNG, BATCH)
+        self.age() < self.flush_took.clamp(YOUNG, LONGEST_BATCH)
     }
 
     fn age(&self) -> Duration {
@@ -170,12 +173,13 @@ mod tests {
         for (flush, age, another) in
             [(10, 999, true), (10, 1000, false), (2000, 1999, true), (2000, 2000, false)]
                 .into_iter()
-                .chain([(90_000, 3999, true), (90_000, 4000, false)])
+                .chain([(90_000, 15_999, true), (90_000, 16_000, false)])
         {
             metronome.flushed(flush * MICROSECOND);
             metronome.begin_batch(now, done);
             metronome.slice_ends(now + age * MICROSECOND, done + 1);
             assert_eq!(metronome.may_begin_another_round(), another, "{flush} µs, {age} µs");
+            assert_eq!(metronome.may_go_on(), another || age < 4000, "{flush} µs, {age} µs");
         }
     }
 }
