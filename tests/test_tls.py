@@ -233,6 +233,7 @@ async def test_client_that_writes_byte_by_byte(server, context):
     writer.close()
 
 
+@pytest.mark.one_shard("whether it reads too slowly is known to the thread that sends to it")
 async def test_slow_reader_is_closed_with_1013_at_its_limit(serve, connect, context, identity):
     server = await serve(tls=identity.settings, max_send_buffer=256 * 1024)
     slow = await connect(server, tls=context, receive_buffer=4096)
