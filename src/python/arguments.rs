@@ -1,23 +1,42 @@
 //! What Python says to an engine, checked.
 
+use bytes::Bytes;
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyInt};
 
-use crate::engine::{Handle, Millis};
+use crate::engine::{Handle, Millis, Outgoing, SHARE_FROM_BYTES};
 use crate::protocol::handshake::HeaderLine;
-use crate::protocol::{CloseCode, Opcode};
+use crate::protocol::{CloseCode, Opcode, utf8};
 
 use super::errors::UsageError;
 use super::rows::{BINARY, TEXT};
 
 /// The opcode of a message; text, if there is none.
-pub fn data_opcode(opcode: Option<&Bound<'_, PyInt>>) -> PyResult<Opcode> {
+fn data_opcode(opcode: Option<&Bound<'_, PyInt>>) -> PyResult<Opcode> {
     let Some(opcode) = opcode else { return Ok(Opcode::Text) };
     match opcode.extract() {
         Ok(TEXT) => Ok(Opcode::Text),
         Ok(BINARY) => Ok(Opcode::Binary),
         _ => Err(UsageError::new_err(format!("opcode must be 1 or 2, not {opcode}"))),
     }
+}
+
+/// A message for one client: small ones to be copied, others shared with Python.
+pub fn message<'a>(
+    payload: &'a Bound<'_, PyBytes>,
+    opcode: Option<&Bound<'_, PyInt>>,
+) -> PyResult<(Opcode, Outgoing<'a>)> {
+    let opcode = data_opcode(opcode)?;
+    let bytes = payload.as_bytes();
+    if opcode == Opcode::Text && !utf8::is_valid(bytes) {
+        return Err(UsageError::new_err("a text message must be UTF-8"));
+    }
+    if bytes.len() < SHARE_FROM_BYTES {
+        return Ok((opcode, Outgoing::Copy(bytes)));
+    }
+    let shared = Bytes::from_owner(PyBackedBytes::from(payload.clone()));
+    Ok((opcode, Outgoing::Share(shared)))
 }
 
 /// A code that may be in a Close frame.

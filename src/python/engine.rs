@@ -3,20 +3,17 @@
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyInt};
 
-use crate::engine::{Handle, Metronome, Millis, Outgoing, SHARE_FROM_BYTES, Settings, Shard};
+use crate::engine::{Handle, Metronome, Millis, Settings, Shard};
 use crate::protocol::handshake::HeaderLine;
-use crate::protocol::{Opcode, Refusal, utf8};
+use crate::protocol::{Opcode, Refusal};
 
-use super::arguments::{close_code, data_opcode, header_lines, refusal_status, seconds};
+use super::arguments::{close_code, header_lines, message, refusal_status, seconds};
 use super::buffer::BytesBuffer;
 use super::clients::ClientTable;
-use super::errors::UsageError;
 use super::rows::{Batches, Handlers, Row, note};
 use super::settings::overlaid;
 use super::tls::TlsIdentity;
@@ -181,16 +178,7 @@ impl Engine {
         opcode: Option<&Bound<'_, PyInt>>,
         sender: Handle,
     ) -> PyResult<bool> {
-        let opcode = data_opcode(opcode)?;
-        let bytes = payload.as_bytes();
-        if opcode == Opcode::Text && !utf8::is_valid(bytes) {
-            return Err(UsageError::new_err("a text message must be UTF-8"));
-        }
-        let outgoing = if bytes.len() < SHARE_FROM_BYTES {
-            Outgoing::Copy(bytes)
-        } else {
-            Outgoing::Share(Bytes::from_owner(PyBackedBytes::from(payload.clone())))
-        };
+        let (opcode, outgoing) = message(payload, opcode)?;
         let send = |shard: &mut Shard<_>| shard.send(handle, opcode, outgoing);
         let queued = self.shard.because_of(sender, send);
         self.request_flush(py)?;

@@ -3,21 +3,17 @@
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
-use bytes::Bytes;
 use pyo3::exceptions::PyOSError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyInt};
 
-use crate::engine::{
-    Failure, Handle, MOST_SHARDS, Metronome, Outgoing, SHARE_FROM_BYTES, Settings, Shards,
-};
+use crate::engine::{Failure, Handle, MOST_SHARDS, Metronome, Settings, Shards};
 use crate::protocol::handshake::HeaderLine;
-use crate::protocol::{Opcode, Refusal, utf8};
+use crate::protocol::{Opcode, Refusal};
 
-use super::arguments::{close_code, data_opcode, header_lines, refusal_status};
+use super::arguments::{close_code, header_lines, message, refusal_status};
 use super::clients::ClientTable;
 use super::errors::UsageError;
 use super::rows::{Batches, Handlers, Row, note};
@@ -179,16 +175,7 @@ impl ShardedEngine {
         opcode: Option<&Bound<'_, PyInt>>,
         sender: u64,
     ) -> PyResult<bool> {
-        let opcode = data_opcode(opcode)?;
-        let bytes = payload.as_bytes();
-        if opcode == Opcode::Text && !utf8::is_valid(bytes) {
-            return Err(UsageError::new_err("a text message must be UTF-8"));
-        }
-        let outgoing = if bytes.len() < SHARE_FROM_BYTES {
-            Outgoing::Copy(bytes)
-        } else {
-            Outgoing::Share(Bytes::from_owner(PyBackedBytes::from(payload.clone())))
-        };
+        let (opcode, outgoing) = message(payload, opcode)?;
         let (sender, to) = (Handle::from_bits(sender), Handle::from_bits(handle));
         let queued = self.shards.send(sender, to, opcode, outgoing);
         self.request_flush(py)?;
