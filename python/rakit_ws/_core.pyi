@@ -4,6 +4,7 @@ The native module: the frame core and the engine, in Rust.
 Faults of the caller raise what `rakit_ws.errors` declares; faults of a peer are events.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, Final, Generic, TypedDict, TypeVar, final, type_check_only
@@ -27,6 +28,7 @@ __all__ = [
     "REQUESTED",
     "TEXT",
     "TLS_FAILED",
+    "ClientBase",
     "ClientTable",
     "Close",
     "Engine",
@@ -35,6 +37,7 @@ __all__ = [
     "Message",
     "Ping",
     "Pong",
+    "Receiver",
     "Request",
     "ShardedEngine",
     "TlsIdentity",
@@ -327,6 +330,56 @@ class TlsIdentity:
     @property
     def not_after(self) -> int:
         """The last second at which the certificate is valid, in Unix time."""
+
+class ClientBase:
+    """
+    The part of a client that each message needs, so that it costs no code of Python.
+
+    Raises:
+        TypeError: not an engine of this module.
+        OverflowError: not a handle: 64 bits.
+    """
+
+    mailbox: deque[tuple[int, bytes]] | None
+    """Messages that wait for an async hook to end; None, as at first: none runs."""
+
+    def __new__(cls, engine: Engine | ShardedEngine, handle: int, /) -> Self: ...
+    def send_frame(self, opcode: int, payload: bytes) -> bool:
+        """
+        Queue a message as it is, without JSON: opcode 1 (text) or 2 (binary).
+
+        Returns whether the client is still there. The text that a `receive` hook is looking at
+        is not validated anew.
+
+        Raises:
+            UsageError: another opcode, or text that is not UTF-8.
+        """
+
+    def retire(self) -> None:
+        """Make it inert: what is sent to it from now on goes nowhere."""
+
+_BaseT = TypeVar("_BaseT", bound=ClientBase)
+
+@final
+class Receiver(Generic[_BaseT]):
+    """
+    What a batch hands messages to, so that the usual one is one call.
+
+    `first(client, opcode, payload)` is called with each message of a client that has no mailbox.
+    Unless it returns True, `rest(client, opcode, payload, result, error)` is called with what it
+    has returned, or raised; the other is None. Messages of a client with a mailbox are
+    `keep(client, opcode, payload)`'s.
+    """
+
+    def __new__(
+        cls,
+        first: Callable[[_BaseT, int, bytes], object],
+        rest: Callable[[_BaseT, int, bytes, Any, BaseException | None], object],
+        keep: Callable[[_BaseT, int, bytes], object],
+        /,
+    ) -> Self: ...
+    def __call__(self, client: _BaseT, opcode: int, payload: bytes, /) -> None:
+        """Hand over one message, as a batch does."""
 
 _ClientT = TypeVar("_ClientT")
 

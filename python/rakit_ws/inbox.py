@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from rakit_ws._core import Receiver
 from rakit_ws.codes import CloseCode
 from rakit_ws.hub.client import NO_MORE
 from rakit_ws.hub.events import FAULTS, report
@@ -14,8 +15,8 @@ from rakit_ws.log import log
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rakit_ws.hub.client import Client, Receive
-    from rakit_ws.hub.events import Hook, Hooks
+    from rakit_ws.hub.client import Client
+    from rakit_ws.hub.events import Hooks
     from rakit_ws.hub.hub import Hub
     from rakit_ws.php_router import PhpRouter
     from rakit_ws.router import Router
@@ -53,43 +54,52 @@ class Inbox:
         self._route = router.route
         # Hooks are added before the server runs.
         hooks = self._hooks.receive
-        self.receive: Receive = (
-            self._receiver_with(hooks[0]) if hooks else router.shortcut(self._receive, self._fail)
-        )
-        """Handle a message now, or as soon as those before it are handled."""
-
-    def _receive(self, client: Client, opcode: int, payload: bytes) -> None:
-        """Handle a message where there is no `receive` hook."""
-        if client.mailbox is not None:
-            self._keep(client, opcode, payload)
-            return
-        pending = self._go_on(client, opcode, payload, taken=False)
-        if pending is not None:
-            self._begin(client, pending)
-
-    def _receiver_with(self, hook: Hook) -> Receive:
+        first = hooks[0] if hooks else router.shortcut() or self._handle_at_once
+        rest = self._handle_behind_hook if hooks else self._handle_unless_done
+        self.receive = Receiver(first, rest, self._keep)
         """
-        Make what handles a message where `hook` is the first `receive` hook, or the only one.
+        Handle a message now, or as soon as those before it are handled.
 
-        One that takes the message over costs no further call of ours (make bench-guard: hook).
+        One that the first hook takes over, or that the router has a shortcut for, costs no
+        further call (make bench-guard: hook, route).
         """
 
-        def receive(client: Client, opcode: int, payload: bytes) -> None:
-            if client.mailbox is not None:
-                self._keep(client, opcode, payload)
-                return
-            try:
-                result = hook(client, opcode, payload)
-            except FAULTS as error:
-                report(error, "receive", hook)
-                result = None
-            if result is not True:
-                args = (client, opcode, payload)
-                pending = self._go_on(*args, taken=self._hooks.take_rest(result, args))
-                if pending is not None:
-                    self._begin(client, pending)
+    def _handle_behind_hook(
+        self,
+        client: Client,
+        opcode: int,
+        payload: bytes,
+        result: object,
+        error: BaseException | None,
+    ) -> None:
+        """Go on where the first `receive` hook has returned `result`, or raised."""
+        if error is not None:
+            if not isinstance(error, FAULTS):
+                raise error
+            report(error, "receive", self._hooks.receive[0])
+        args = (client, opcode, payload)
+        self._begin(client, self._go_on(*args, taken=self._hooks.take_rest(result, args)))
 
-        return receive
+    def _handle_at_once(self, client: Client, opcode: int, payload: bytes) -> bool:
+        """Handle a message where there is neither a hook nor a shortcut."""
+        self._begin(client, self._go_on(client, opcode, payload, taken=False))
+        return True
+
+    def _handle_unless_done(
+        self,
+        client: Client,
+        opcode: int,
+        payload: bytes,
+        _result: object,
+        error: BaseException | None,
+    ) -> None:
+        """Handle a message that was none for the shortcut, or a fault of ours there."""
+        if error is None:
+            self._handle_at_once(client, opcode, payload)
+        elif isinstance(error, Exception):  # as in _go_on
+            self._fail(client, error)
+        else:
+            raise error
 
     def _keep(self, client: Client, opcode: int, payload: bytes) -> None:
         """Let a message wait for those before it."""
@@ -98,10 +108,11 @@ class Inbox:
             if len(client.mailbox) == MAX_WAITING:
                 self._hub.engine.pause_reading(client.handle)
 
-    def _begin(self, client: Client, pending: Awaitable[None]) -> None:
-        """Let messages of a client wait until `pending` is done."""
-        client.mailbox = deque()
-        self._run_later(self._work_through(client, pending))
+    def _begin(self, client: Client, pending: Awaitable[None] | None) -> None:
+        """Let messages of a client wait until `pending` is done, if there is something."""
+        if pending is not None:
+            client.mailbox = deque()
+            self._run_later(self._work_through(client, pending))
 
     def say_goodbye(self, client: Client) -> None:
         """Tell the `disconnect` hooks, behind the client's last message."""

@@ -59,26 +59,24 @@ class Router:
         self._rejects_plain_text = rejects_plain_text
         self._limits = hub.limits
 
-    def shortcut(self, receive: Receive, fail: Callable[[Client, Exception], None]) -> Receive:
+    def shortcut(self) -> Receive | None:
         """
-        Make what does the most frequent message without a call of ours, and has `receive` do all else.
+        Make what does the most frequent message without a call of ours, and returns True then.
 
-        It does nothing that `route` would not (make bench-guard: route). `fail` is told of a
-        fault of ours.
+        It does nothing that `route` would not (make bench-guard: route). None: there is none.
         """
         if not self._is_open:
-            return receive
+            return None
         limits, publish = self._limits, self._hub.publish
         decode_message, starts = wire.decode_message, wire.publication_starts
         join = b"".join
 
-        def receive_quickly(client: Client, opcode: int, payload: bytes) -> None:
+        def publish_quickly(client: Client, opcode: int, payload: bytes) -> bool:
             size = len(payload)
             if (
                 # {"event", and no {"message" or {"to": as good a guess as can be had for so little.
                 size > _KEY_AT
                 and payload[_KEY_AT] == _E
-                and client.mailbox is None
                 and opcode == TEXT
                 # As many levels need as many bytes: small messages cost a comparison.
                 and (size <= limits.max_json_depth or not is_deeper(payload, limits.max_json_depth))
@@ -88,15 +86,12 @@ class Router:
                     channel = message.channel
                     publication = join((starts[channel], message.data, client.signature))
                     publish(channel, publication, client.handle)
-                    return
+                    return True
                 except (DecodeError, NotUnderstoodError, RecursionError):
                     pass  # another object, or something is wrong with it: that takes its time
-                except Exception as error:  # as in Inbox: it must not end the batch for the others
-                    fail(client, error)
-                    return
-            receive(client, opcode, payload)
+            return False
 
-        return receive_quickly
+        return publish_quickly
 
     def route(self, client: Client, opcode: int, payload: bytes) -> Awaitable[None] | None:
         """Have a message done; return what is still to be awaited (an async command)."""

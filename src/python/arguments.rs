@@ -10,6 +10,7 @@ use crate::protocol::handshake::HeaderLine;
 use crate::protocol::{CloseCode, Opcode, utf8};
 
 use super::errors::UsageError;
+use super::known_text::is_known;
 use super::rows::{BINARY, TEXT};
 
 /// The opcode of a message; text, if there is none.
@@ -29,7 +30,7 @@ pub fn message<'a>(
 ) -> PyResult<(Opcode, Outgoing<'a>)> {
     let opcode = data_opcode(opcode)?;
     let bytes = payload.as_bytes();
-    if opcode == Opcode::Text && !utf8::is_valid(bytes) {
+    if opcode == Opcode::Text && !is_known(payload) && !utf8::is_valid(bytes) {
         return Err(UsageError::new_err("a text message must be UTF-8"));
     }
     if bytes.len() < SHARE_FROM_BYTES {

@@ -170,7 +170,7 @@ impl Engine {
         signature = (handle, payload, opcode = None, sender = Handle::NOBODY),
         text_signature = "($self, handle, payload, opcode=None, sender=0)"
     )]
-    fn send(
+    pub fn send(
         &mut self,
         py: Python<'_>,
         handle: Handle,

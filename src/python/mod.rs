@@ -5,11 +5,13 @@
 
 mod arguments;
 mod buffer;
+mod client;
 mod clients;
 mod engine;
 mod errors;
 mod frames;
 mod json;
+mod known_text;
 mod request;
 mod rows;
 mod settings;
@@ -23,6 +25,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
+    #[pymodule_export]
+    use super::client::{ClientBase, Receiver};
     #[pymodule_export]
     use super::clients::ClientTable;
     #[pymodule_export]

@@ -10,8 +10,10 @@ use crate::engine::{Closed, Event, Side};
 use crate::protocol::{GrowingBuffer, Kind, Opcode, Payload};
 
 use super::buffer::BytesBuffer;
+use super::client::Receiver;
 use super::clients::ClientTable;
 use super::frames::bytes_of;
+use super::known_text::KnownText;
 use super::request::Request;
 
 pub const TEXT: u8 = Opcode::Text as u8;
@@ -132,13 +134,19 @@ impl<'py> Handlers<'_, 'py> {
 
     /// Hand rows over, until a handler raises.
     fn handle(&self, py: Python<'py>, rows: &mut Vec<Row>) -> PyResult<()> {
+        let receiver = self.receive.cast_exact::<Receiver>().ok().map(Bound::get);
         for (kind, handle, content) in rows.drain(..) {
             if kind > BINARY {
                 self.on_event.call1((kind, handle, content))?;
-            } else {
-                // The engine reports no message of a client behind its end.
-                let client = self.clients.try_borrow()?.named(py, handle)?;
-                self.receive.call1((client, kind, content))?;
+                continue;
+            }
+            // The engine reports no message of a client behind its end.
+            let client = self.clients.try_borrow()?.named(py, handle)?.into_bound(py);
+            let content = content.bind(py);
+            let _known = (kind == TEXT).then(|| KnownText::new(content));
+            match receiver {
+                Some(receiver) => receiver.__call__(client.cast()?, kind, content)?,
+                None => drop(self.receive.call1((client, kind, content))?),
             }
         }
         Ok(())

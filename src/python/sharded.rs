@@ -166,18 +166,20 @@ impl ShardedEngine {
         Ok(done)
     }
 
-    #[pyo3(signature = (handle, payload, opcode = None, sender = 0))]
-    fn send(
+    #[pyo3(
+        signature = (handle, payload, opcode = None, sender = Handle::NOBODY),
+        text_signature = "($self, handle, payload, opcode=None, sender=0)"
+    )]
+    pub fn send(
         &mut self,
         py: Python<'_>,
-        handle: u64,
+        handle: Handle,
         payload: &Bound<'_, PyBytes>,
         opcode: Option<&Bound<'_, PyInt>>,
-        sender: u64,
+        sender: Handle,
     ) -> PyResult<bool> {
         let (opcode, outgoing) = message(payload, opcode)?;
-        let (sender, to) = (Handle::from_bits(sender), Handle::from_bits(handle));
-        let queued = self.shards.send(sender, to, opcode, outgoing);
+        let queued = self.shards.send(sender, handle, opcode, outgoing);
         self.request_flush(py)?;
         Ok(queued)
     }

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from rakit_ws import wire
+from rakit_ws._core import ClientBase
 from rakit_ws.codes import CloseCode
 from rakit_ws.errors import UsageError
 from rakit_ws.log import log
 from rakit_ws.user import id_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from rakit_ws._core import Request
     from rakit_ws.hub.hub import Hub
     from rakit_ws.limits import ErrorBudget
@@ -27,7 +30,7 @@ NO_MORE: Final[deque[tuple[int, bytes]]] = deque(maxlen=0)
 """The mailbox of clients that were disconnected while no async hook of them ran: it stays empty."""
 
 
-class Client:
+class Client(ClientBase):
     """
     One connection that was accepted, or that a `connect` hook is deciding about.
 
@@ -51,7 +54,6 @@ class Client:
         "identified",
         "is_leaving",
         "is_operator",
-        "mailbox",
         "may_command",
         "request",
         "signature",
@@ -86,13 +88,15 @@ class Client:
     grants: frozenset[str]
     """Channels that it has shown a grant for."""
     handle: int
-    """Its name in the engine."""
+    """Its name in the engine; nobody's, when it has ended."""
     signature: bytes
     """The end of every message that it sends."""
-    mailbox: deque[tuple[int, bytes]] | None
-    """Messages that wait for an async hook to end; None: none runs."""
     is_leaving: bool
     """Whether the server has disconnected it: nothing that it has sent is handled any more."""
+
+    def __new__(cls, hub: Hub, handle: int, *_: object) -> Self:
+        """Make the part of it that is native."""
+        return super().__new__(cls, hub.engine, handle)
 
     def __init__(self, hub: Hub, handle: int, client_id: str, request: Request) -> None:
         self._hub = hub
@@ -113,7 +117,6 @@ class Client:
         self.close_reason = ""
         self.error_budget = None
         self.grants = _NOTHING
-        self.mailbox = None
         self.is_leaving = False
 
     def __repr__(self) -> str:
@@ -182,19 +185,6 @@ class Client:
         """
         return self._hub.send(self, self._hub.dialect.private(message))
 
-    def send_frame(self, opcode: int, payload: bytes) -> bool:
-        """
-        Queue a message as it is, without JSON: opcode 1 (text) or 2 (binary).
-
-        Raises:
-            UsageError: another opcode, or text that is not UTF-8.
-
-        """
-        send = self._hub.send_unseen
-        if send is None:
-            return self._hub.send(self, payload, opcode)
-        return send(self.handle, payload, opcode)
-
     def subscribe(self, channel: str) -> bool:
         """
         Let it hear `channel`; return whether that is new.
@@ -234,8 +224,18 @@ class Client:
         return closed
 
 
-Receive = Callable[[Client, int, bytes], None]
-"""What handles a message of a client: its opcode and its payload."""
+class ShownClient(Client):
+    """A client of a server with `send` hooks, which are shown what it is sent."""
+
+    __slots__ = ()
+
+    def send_frame(self, opcode: int, payload: bytes) -> bool:
+        """Queue a message as it is, and show it: see `Client.send_frame`."""
+        return self._hub.send(self, payload, opcode)
+
+
+Receive = Callable[[Client, int, bytes], object]
+"""What handles a message of a client, its opcode and its payload; True: it is done."""
 
 
 def _id_of(user: Any) -> str | None:

@@ -9,7 +9,7 @@ from rakit_ws import wire
 from rakit_ws._core import ClientTable
 from rakit_ws.codes import CloseCode, ErrorCode, Opcode
 from rakit_ws.dialect import Json
-from rakit_ws.hub.client import Client
+from rakit_ws.hub.client import Client, ShownClient
 from rakit_ws.hub.showing import Showing
 from rakit_ws.log import log
 
@@ -83,8 +83,6 @@ class Hub:
         # Hooks are added before the server runs: without one, nothing stands in between.
         self.shows_sent = bool(hooks.send)
         """Whether there is a `send` hook."""
-        self.send_unseen = None if hooks.send else engine.send
-        """What queues a message for a handle, where no `send` hook is to see it; else None."""
         self.publish: Publish = self._publish_and_show if hooks.send else engine.publish
         """
         Queue a message for the subscribers of a channel; return for how many.
@@ -101,7 +99,8 @@ class Hub:
 
     def newcomer(self, handle: int, request: Request) -> Client:
         """Make the client of an undecided handshake; it is not in the tables yet."""
-        return Client(self, handle, self._unused_id(), request)
+        kind = ShownClient if self.shows_sent else Client
+        return kind(self, handle, self._unused_id(), request)
 
     def add(self, client: Client) -> None:
         """Take in a client whose handshake was accepted."""
@@ -117,6 +116,7 @@ class Hub:
             del self.by_id[client.id]
             self._remove_from_user(client.user_id, handle)
             client.handle = NOBODY
+            client.retire()
         return client
 
     def reidentified(self, client: Client, before: str | None) -> None:
