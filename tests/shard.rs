@@ -1041,6 +1041,23 @@ fn a_batch_that_causes_much_is_written_as_it_comes_and_not_only_by_its_flush() {
     assert!(server.counter("bytes_sent") > before);
 }
 
+#[test]
+fn a_batch_for_very_many_is_one_write_for_each_as_long_as_that_is_little() {
+    let mut server = Server::new(Settings::default());
+    let hearers: Vec<_> = (0..4200).map(|_| server.open()).collect(); // 16 MiB are for 4096
+    for (_, handle) in &hearers {
+        server.shard.subscribe(*handle, "news");
+    }
+    let before = server.counter("bytes_sent");
+    let payload = vec![b'x'; 1016];
+    for _ in 0..4 {
+        server.shard.publish("news", Opcode::Text, &payload);
+    }
+    assert_eq!(server.counter("bytes_sent"), before, "one write for each connection");
+    server.shard.publish("news", Opcode::Text, &payload);
+    assert!(server.counter("bytes_sent") > before);
+}
+
 /// A publisher, what it sends (each a whole message), and clients that hear all of it.
 struct Channel {
     server: Server,

@@ -10,9 +10,13 @@ use crate::protocol::{CloseCode, MessageBuffer, Refusal};
 
 use super::{News, Shard};
 
-/// What is queued before the flush that ends a batch; more is written as it comes, so that one
+/// What may be queued before the flush that ends a batch; more is written as it comes, so that one
 /// batch does not make queues of everything that it causes.
 const MAX_UNFLUSHED_BYTES: usize = 16 << 20;
+
+/// The same, for each connection that has something queued, where that is more: what goes out in
+/// one write would otherwise need two (fan-out to 10,000 x 16: 2.2 -> 1.0 times Bun).
+const UNFLUSHED_BYTES_EACH: usize = 4096;
 
 impl<B: MessageBuffer> Shard<B> {
     /// Queue a message of `len` bytes for a connection, if it is reachable and reads fast enough.
@@ -39,7 +43,7 @@ impl<B: MessageBuffer> Shard<B> {
         self.counters.messages_sent += 1;
         self.touch(slot);
         self.unflushed += added.max(len);
-        if self.unflushed > MAX_UNFLUSHED_BYTES {
+        if self.unflushed > MAX_UNFLUSHED_BYTES.max(self.queued_count() * UNFLUSHED_BYTES_EACH) {
             self.write_queued();
         }
         self.keep_limit();
