@@ -104,7 +104,7 @@ def test_only_servers_that_have_it_take_part_in_a_row(go, begun):
 def test_load_of_the_latency_is_a_share_of_each_servers_own_capacity(go, begun):
     go(rows=[], curves=[])
     names = {each.scenario.name for loads in begun.latency.values() for each in loads.values()}
-    assert names == {"channel, 50 x 32 at 100/s", "channel, 50 x 32 at 900/s"}
+    assert names == {"channel, 50 x 1 at 100/s", "channel, 50 x 1 at 900/s"}
 
 
 def test_bar_ends_where_the_plan_does(begun):
