@@ -508,7 +508,7 @@ def test_hooks_page_tells_what_a_client_and_a_server_have(kind):
     listed -= {"config"}  # it is set by __init__
     inner = {
         # The engine's and the inbox's, and what the page describes elsewhere.
-        Client: {"error_budget", "handle", "mailbox", "signature"},
+        Client: {"error_budget", "handle", "mailbox", "retire", "signature"},
         Server: {"command", "configure", "from_config", "on", "run", "serve_forever", "settings"},
     }
     public = {name for name in dir(kind) if not name.startswith("_")}
