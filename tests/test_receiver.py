@@ -36,7 +36,7 @@ class Calls(list):
 
 @pytest.fixture
 def client():
-    return ClientBase(Engine(), 1)
+    return ClientBase(Engine(), 1, 0)
 
 
 def test_message_that_is_done_is_one_call(client):
@@ -80,7 +80,7 @@ def test_what_the_rest_raises_is_raised(client):
 
 def test_batch_hands_over_to_a_receiver_and_ends_with_what_it_raises(batches):  # noqa: F811
     peer, handle = batches.connect()
-    client = batches.clients[handle] = ClientBase(batches.engine, handle)
+    client = batches.clients[handle] = ClientBase(batches.engine, handle, 0)
     calls = Calls(True)
     batches.receive = calls.receiver()
     peer.sendall(text("one") + text("two"))
@@ -93,7 +93,7 @@ def test_batch_hands_over_to_a_receiver_and_ends_with_what_it_raises(batches):  
 
 
 def echoing(batches, handle, change):  # noqa: F811
-    client = ClientBase(batches.engine, handle)
+    client = ClientBase(batches.engine, handle, 0)
     raised = []
 
     def echo(client, opcode, payload):
@@ -146,7 +146,7 @@ def test_binary_message_is_validated_where_it_is_sent_as_text(batches):  # noqa:
             raised.append(str(error))
         return True
 
-    batches.clients[handle] = ClientBase(batches.engine, handle)
+    batches.clients[handle] = ClientBase(batches.engine, handle, 0)
     batches.receive = Receiver(as_text, as_text, as_text)
     frame = bytearray(text("\x7f" * 4))
     frame[0] = 0x82  # binary
@@ -158,7 +158,7 @@ def test_binary_message_is_validated_where_it_is_sent_as_text(batches):  # noqa:
 
 @pytest.mark.parametrize("make_engine", [Engine, lambda: ShardedEngine(2)])
 def test_client_that_has_gone_is_inert(make_engine):
-    client = ClientBase(make_engine(), 1)
+    client = ClientBase(make_engine(), 1, 0)
     assert client.send_frame(1, b"x") is False
     client.retire()
     assert client.send_frame(2, b"\xff") is False
@@ -171,8 +171,8 @@ def test_client_that_has_gone_is_inert(make_engine):
 
 
 def test_client_needs_an_engine_of_this_module():
-    with pytest.raises(TypeError, match="not an engine"):
-        ClientBase(object(), 1)
+    with pytest.raises(TypeError, match="ShardedEngine"):
+        ClientBase(object(), 1, 0)
 
 
 def test_collector_sees_into_both():
@@ -180,7 +180,7 @@ def test_collector_sees_into_both():
         pass
 
     engine = Engine()
-    client = Client(engine, 1)
+    client = Client(engine, 1, 0)
     engine.notify_when_queued(client.retire)  # the engine knows the client, and that the engine
     client.mailbox = [Receiver(client.retire, client.retire, client.retire)]
     seen = weakref.ref(client)

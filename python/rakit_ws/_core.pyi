@@ -335,6 +335,8 @@ class ClientBase:
     """
     The part of a client that each message needs, so that it costs no code of Python.
 
+    And what takes less memory here than in objects of Python.
+
     Raises:
         TypeError: not an engine of this module.
         OverflowError: not a handle: 64 bits.
@@ -342,8 +344,20 @@ class ClientBase:
 
     mailbox: deque[tuple[int, bytes]] | None
     """Messages that wait for an async hook to end; None, as at first: none runs."""
+    has_token: bool
+    """Whether it presented the operator token, and that is still the token; False at first."""
+    is_operator: bool
+    """Whether it presented the operator token, or a hook said so; False at first."""
+    may_command: bool
+    """Whether it may give commands for another reason (`command_access`); False at first."""
+    is_leaving: bool
+    """Whether the server has disconnected it: nothing that it has sent is handled any more."""
 
-    def __new__(cls, engine: Engine | ShardedEngine, handle: int, /) -> Self: ...
+    def __new__(cls, engine: Engine | ShardedEngine, handle: int, connected_at: int, /) -> Self: ...
+    @property
+    def connected_at(self) -> int:
+        """When it connected, in Unix seconds."""
+
     def send_frame(self, opcode: int, payload: bytes) -> bool:
         """
         Queue a message as it is, without JSON: opcode 1 (text) or 2 (binary).
@@ -475,7 +489,8 @@ class Engine:
 
         `receive(client, opcode, payload)` is called for each message, with what `clients` has for
         its handle, and `on_event(kind, handle, content)` for everything else, in order; the kinds
-        are those above. To be called at `next_deadline_s` too. What is queued meanwhile goes out
+        are those above. Where `receive` is a `Receiver`, it is asked without a call of its own.
+        To be called at `next_deadline_s` too. What is queued meanwhile goes out
         at the end, in one write for each connection, ahead of a Close that is due.
 
         What the handlers take decides how much is received at a time, and that a batch ends after

@@ -1,6 +1,5 @@
 //! What a client is to Rust, and what its messages are handed to.
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt};
@@ -10,70 +9,50 @@ use crate::engine::Handle;
 use super::engine::Engine;
 use super::sharded::ShardedEngine;
 
-/// An engine of either kind.
-enum AnyEngine {
-    Inline(Py<Engine>),
-    Sharded(Py<ShardedEngine>),
-}
-
-impl AnyEngine {
-    fn of(engine: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Ok(engine) = engine.cast::<Engine>() {
-            return Ok(Self::Inline(engine.clone().unbind()));
-        }
-        match engine.cast::<ShardedEngine>() {
-            Ok(engine) => Ok(Self::Sharded(engine.clone().unbind())),
-            Err(_) => Err(PyTypeError::new_err("not an engine")),
-        }
-    }
-
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Inline(engine) => Self::Inline(engine.clone_ref(py)),
-            Self::Sharded(engine) => Self::Sharded(engine.clone_ref(py)),
-        }
-    }
-
-    fn send(
-        &self,
-        py: Python<'_>,
-        to: Handle,
-        payload: &Bound<'_, PyBytes>,
-        opcode: &Bound<'_, PyInt>,
-    ) -> PyResult<bool> {
-        match self {
-            Self::Inline(engine) => {
-                engine.try_borrow_mut(py)?.send(py, to, payload, Some(opcode), Handle::NOBODY)
-            }
-            Self::Sharded(engine) => {
-                engine.try_borrow_mut(py)?.send(py, to, payload, Some(opcode), Handle::NOBODY)
-            }
-        }
-    }
-}
-
-/// The part of a client that is needed for each message. See the stub for its contract.
+/// The part of a client that is needed for each message, and what takes less memory here. See the
+/// stub for its contract.
 #[pyclass(module = "rakit_ws._core", subclass)]
 pub struct ClientBase {
     handle: Handle,
-    engine: AnyEngine,
+    /// An engine of either kind.
+    engine: Py<PyAny>,
     #[pyo3(get, set)]
     mailbox: Option<Py<PyAny>>,
+    #[pyo3(get)]
+    connected_at: i64,
+    #[pyo3(get, set)]
+    has_token: bool,
+    #[pyo3(get, set)]
+    is_operator: bool,
+    #[pyo3(get, set)]
+    may_command: bool,
+    #[pyo3(get, set)]
+    is_leaving: bool,
 }
 
 #[pymethods]
 impl ClientBase {
     #[new]
-    #[pyo3(signature = (engine, handle, /), text_signature = "(engine, handle, /)")]
-    fn new(engine: &Bound<'_, PyAny>, handle: Handle) -> PyResult<Self> {
-        Ok(Self { handle, engine: AnyEngine::of(engine)?, mailbox: None })
+    #[pyo3(signature = (engine, handle, connected_at, /))]
+    #[pyo3(text_signature = "(engine, handle, connected_at, /)")]
+    fn new(engine: &Bound<'_, PyAny>, handle: Handle, connected_at: i64) -> PyResult<Self> {
+        if !engine.is_exact_instance_of::<Engine>() {
+            engine.cast_exact::<ShardedEngine>()?;
+        }
+        Ok(Self {
+            handle,
+            engine: engine.clone().unbind(),
+            mailbox: None,
+            connected_at,
+            has_token: false,
+            is_operator: false,
+            may_command: false,
+            is_leaving: false,
+        })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match &self.engine {
-            AnyEngine::Inline(engine) => visit.call(engine)?,
-            AnyEngine::Sharded(engine) => visit.call(engine)?,
-        }
+        visit.call(&self.engine)?;
         visit.call(&self.mailbox)
     }
 
@@ -89,11 +68,16 @@ impl ClientBase {
     ) -> PyResult<bool> {
         let py = slf.py();
         // Not borrowed meanwhile: the engine may call Python.
-        let (handle, engine) = {
+        let (to, engine) = {
             let client = slf.try_borrow()?;
-            (client.handle, client.engine.clone_ref(py))
+            (client.handle, client.engine.clone_ref(py).into_bound(py))
         };
-        engine.send(py, handle, payload, opcode)
+        let (opcode, sender) = (Some(opcode), Handle::NOBODY);
+        if let Ok(engine) = engine.cast_exact::<Engine>() {
+            return engine.try_borrow_mut()?.send(py, to, payload, opcode, sender);
+        }
+        let engine = engine.cast_exact::<ShardedEngine>()?;
+        engine.try_borrow_mut()?.send(py, to, payload, opcode, sender)
     }
 
     fn retire(&mut self) {

@@ -14,6 +14,7 @@ use crate::protocol::{Opcode, Refusal};
 use super::arguments::{close_code, header_lines, message, refusal_status, seconds};
 use super::buffer::BytesBuffer;
 use super::clients::ClientTable;
+use super::flushes::Flushes;
 use super::rows::{Batches, Handlers, Row, note};
 use super::settings::overlaid;
 use super::tls::TlsIdentity;
@@ -21,27 +22,15 @@ use super::tls::TlsIdentity;
 /// For fewer, it need not be known how long a flush takes.
 const MANY_RECIPIENTS: usize = 16;
 
-/// Whether a flush is on its way.
-#[derive(PartialEq, Eq)]
-enum Flushing {
-    /// Nothing waits.
-    Idle,
-    /// A batch is being handled; its handler flushes at the end.
-    InBatch,
-    /// The caller was told that something waits.
-    Requested,
-}
-
 /// Sockets, queues, channels and time of one server. See the stub for its contract.
 #[pyclass(module = "rakit_ws._core")]
 pub struct Engine {
     shard: Shard<BytesBuffer>,
     started: Instant,
     metronome: Metronome,
-    flushing: Flushing,
+    flushes: Flushes,
     /// The deadline that the caller was told last.
     known_deadline: Millis,
-    on_queued: Option<Py<PyAny>>,
     rows: Vec<Row>,
 }
 
@@ -56,9 +45,8 @@ impl Engine {
             shard: Shard::new(settings, 0)?,
             started: now,
             metronome: Metronome::new(now),
-            flushing: Flushing::Idle,
+            flushes: Flushes::default(),
             known_deadline: Millis::MAX,
-            on_queued: None,
             rows: Vec::new(),
         })
     }
@@ -71,16 +59,17 @@ impl Engine {
         Ok(())
     }
 
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands it over so.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.on_queued)
+        self.flushes.traverse(&visit)
     }
 
     fn __clear__(&mut self) {
-        self.on_queued = None;
+        self.flushes.notify(None);
     }
 
     fn notify_when_queued(&mut self, callback: Option<Py<PyAny>>) {
-        self.on_queued = callback;
+        self.flushes.notify(callback);
     }
 
     #[pyo3(signature = (host, port, *, backlog = 4096))]
@@ -363,7 +352,7 @@ impl Engine {
 
     /// Whether there is another slice in this batch.
     fn goes_on(&mut self) -> bool {
-        if self.flushing != Flushing::InBatch {
+        if !self.flushes.is_in_batch() {
             return false;
         }
         let (is_in_round, done) = (self.shard.is_in_round(), self.shard.work_done());
@@ -381,14 +370,8 @@ impl Engine {
 
     fn end_batch(&mut self, py: Python<'_>) -> PyResult<()> {
         self.send_queued();
-        if self.is_due_sooner()
-            && let Some(on_queued) = &self.on_queued
-        {
-            // The flush that this asks for says so.
-            self.flushing = Flushing::Requested;
-            on_queued.call0(py)?;
-        }
-        Ok(())
+        // The flush that this asks for says so.
+        if self.is_due_sooner() { self.flushes.request(py) } else { Ok(()) }
     }
 
     fn is_due_sooner(&self) -> bool {
@@ -397,14 +380,7 @@ impl Engine {
 
     /// Outside a batch, tell the caller once that something waits to be flushed.
     fn request_flush(&mut self, py: Python<'_>) -> PyResult<()> {
-        if self.flushing == Flushing::Idle
-            && self.shard.has_queued()
-            && let Some(on_queued) = &self.on_queued
-        {
-            self.flushing = Flushing::Requested;
-            on_queued.call0(py)?;
-        }
-        Ok(())
+        self.flushes.request_if(py, || self.shard.has_queued())
     }
 }
 
@@ -417,7 +393,7 @@ impl Batches for Engine {
         self.shard.set_pace(self.metronome.pace());
         let millis = self.millis_at(now);
         self.shard.poll(millis, |event| note(py, event, &mut rows, &mut failed))?;
-        self.flushing = Flushing::InBatch;
+        self.flushes.begin_batch();
         failed.map_or(Ok(rows), Err)
     }
 
@@ -448,7 +424,7 @@ impl Batches for Engine {
             self.shard.flush();
             self.metronome.flushed(began.elapsed());
         }
-        self.flushing = Flushing::Idle;
+        self.flushes.done();
     }
 
     fn take_back(&mut self, rows: Vec<Row>) {

@@ -9,6 +9,7 @@ mod client;
 mod clients;
 mod engine;
 mod errors;
+mod flushes;
 mod frames;
 mod json;
 mod known_text;

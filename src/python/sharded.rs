@@ -16,20 +16,10 @@ use crate::protocol::{Opcode, Refusal};
 use super::arguments::{close_code, header_lines, message, refusal_status};
 use super::clients::ClientTable;
 use super::errors::UsageError;
+use super::flushes::Flushes;
 use super::rows::{Batches, Handlers, Row, note};
 use super::settings::overlaid;
 use super::tls::TlsIdentity;
-
-/// Whether a flush is on its way.
-#[derive(PartialEq, Eq)]
-enum Flushing {
-    /// Nothing waits.
-    Idle,
-    /// A batch is being handled; its handler flushes at the end.
-    InBatch,
-    /// The caller was told that something waits.
-    Requested,
-}
 
 /// [`Engine`](super::engine::Engine) with several shards, each in a thread of its own. See the stub
 /// for what is different.
@@ -37,8 +27,7 @@ enum Flushing {
 pub struct ShardedEngine {
     shards: Shards,
     metronome: Metronome,
-    flushing: Flushing,
-    on_queued: Option<Py<PyAny>>,
+    flushes: Flushes,
     rows: Vec<Row>,
 }
 
@@ -53,8 +42,7 @@ impl ShardedEngine {
         Ok(Self {
             shards: Shards::new(&settings, count, now)?,
             metronome: Metronome::new(now),
-            flushing: Flushing::Idle,
-            on_queued: None,
+            flushes: Flushes::default(),
             rows: Vec::new(),
         })
     }
@@ -75,16 +63,17 @@ impl ShardedEngine {
         Ok(())
     }
 
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands it over so.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.on_queued)
+        self.flushes.traverse(&visit)
     }
 
     fn __clear__(&mut self) {
-        self.on_queued = None;
+        self.flushes.notify(None);
     }
 
     fn notify_when_queued(&mut self, callback: Option<Py<PyAny>>) {
-        self.on_queued = callback;
+        self.flushes.notify(callback);
     }
 
     #[pyo3(signature = (host, port, *, backlog = 4096))]
@@ -199,15 +188,17 @@ impl ShardedEngine {
         Ok(count)
     }
 
-    #[pyo3(signature = (topic, payload, sender = 0))]
+    #[pyo3(
+        signature = (topic, payload, sender = Handle::NOBODY),
+        text_signature = "($self, topic, payload, sender=0)"
+    )]
     fn publish(
         &mut self,
         py: Python<'_>,
         topic: &str,
         payload: &[u8],
-        sender: u64,
+        sender: Handle,
     ) -> PyResult<usize> {
-        let sender = Handle::from_bits(sender);
         let count = self.shards.publish(sender, topic, Opcode::Text, payload);
         self.request_flush(py)?;
         Ok(count)
@@ -354,7 +345,7 @@ impl ShardedEngine {
 
     /// Whether there is another slice in this batch.
     fn goes_on(&mut self) -> bool {
-        if self.flushing != Flushing::InBatch {
+        if !self.flushes.is_in_batch() {
             return false;
         }
         let (has_more, done) = (self.shards.has_more(), self.shards.work_done());
@@ -367,21 +358,14 @@ impl ShardedEngine {
 
     /// Outside a batch, tell the caller once that something waits to be flushed.
     fn request_flush(&mut self, py: Python<'_>) -> PyResult<()> {
-        if self.flushing == Flushing::Idle
-            && self.shards.has_queued()
-            && let Some(on_queued) = &self.on_queued
-        {
-            self.flushing = Flushing::Requested;
-            on_queued.call0(py)?;
-        }
-        Ok(())
+        self.flushes.request_if(py, || self.shards.has_queued())
     }
 }
 
 impl Batches for ShardedEngine {
     fn begin(&mut self, py: Python<'_>) -> PyResult<Vec<Row>> {
         self.metronome.begin_batch(Instant::now(), self.shards.work_done());
-        self.flushing = Flushing::InBatch;
+        self.flushes.begin_batch();
         self.shards.begin()?;
         self.hand_on(py)
     }
@@ -400,7 +384,7 @@ impl Batches for ShardedEngine {
 
     fn send_queued(&mut self) {
         self.shards.flush();
-        self.flushing = Flushing::Idle;
+        self.flushes.done();
     }
 
     fn take_back(&mut self, rows: Vec<Row>) {

@@ -45,16 +45,11 @@ class Client(ClientBase):
         "_user",
         "close_code",
         "close_reason",
-        "connected_at",
         "error_budget",
         "grants",
         "handle",
-        "has_token",
         "id",
         "identified",
-        "is_leaving",
-        "is_operator",
-        "may_command",
         "request",
         "signature",
         "subprotocol",
@@ -63,20 +58,12 @@ class Client(ClientBase):
 
     id: str
     """16 characters of [A-Za-z0-9] (`compat = "php"`: 8): an address, not a secret."""
-    connected_at: int
-    """When it connected, in Unix seconds."""
     request: Request
     """Its opening handshake: path, headers."""
     subprotocol: str | None
     """The subprotocol that was agreed on."""
     user_id: str | None
     """The `id` of its user, as text; None: a guest, or one whose user has none."""
-    has_token: bool
-    """Whether it presented the operator token, and that is still the token."""
-    is_operator: bool
-    """Whether it presented the operator token, or a hook said so."""
-    may_command: bool
-    """Whether it may give commands for another reason (`command_access`)."""
     close_code: int | None
     """The status code that the connection ended with; None while it lives (RFC 6455 §7.1.5)."""
     close_reason: str
@@ -91,12 +78,10 @@ class Client(ClientBase):
     """Its name in the engine; nobody's, when it has ended."""
     signature: bytes
     """The end of every message that it sends."""
-    is_leaving: bool
-    """Whether the server has disconnected it: nothing that it has sent is handled any more."""
 
     def __new__(cls, hub: Hub, handle: int, *_: object) -> Self:
         """Make the part of it that is native."""
-        return super().__new__(cls, hub.engine, handle)
+        return super().__new__(cls, hub.engine, handle, int(time.time()))
 
     def __init__(self, hub: Hub, handle: int, client_id: str, request: Request) -> None:
         self._hub = hub
@@ -106,18 +91,13 @@ class Client(ClientBase):
         self.id = client_id
         self.request = request
         self.signature = wire.signature(client_id)
-        self.connected_at = int(time.time())
         self.subprotocol = None
         self.user_id = None
         self.identified = None
-        self.has_token = False
-        self.is_operator = False
-        self.may_command = False
         self.close_code = None
         self.close_reason = ""
         self.error_budget = None
         self.grants = _NOTHING
-        self.is_leaving = False
 
     def __repr__(self) -> str:
         return f"<Client {self.id} {self.name}>"
