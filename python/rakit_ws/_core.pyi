@@ -342,6 +342,8 @@ class ClientBase:
         OverflowError: not a handle: 64 bits.
     """
 
+    connected_at: int
+    """When it connected, in Unix seconds."""
     mailbox: deque[tuple[int, bytes]] | None
     """Messages that wait for an async hook to end; None, as at first: none runs."""
     has_token: bool
@@ -354,10 +356,6 @@ class ClientBase:
     """Whether the server has disconnected it: nothing that it has sent is handled any more."""
 
     def __new__(cls, engine: Engine | ShardedEngine, handle: int, connected_at: int, /) -> Self: ...
-    @property
-    def connected_at(self) -> int:
-        """When it connected, in Unix seconds."""
-
     def send_frame(self, opcode: int, payload: bytes) -> bool:
         """
         Queue a message as it is, without JSON: opcode 1 (text) or 2 (binary).

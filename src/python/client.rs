@@ -18,7 +18,7 @@ pub struct ClientBase {
     engine: Py<PyAny>,
     #[pyo3(get, set)]
     mailbox: Option<Py<PyAny>>,
-    #[pyo3(get)]
+    #[pyo3(get, set)]
     connected_at: i64,
     #[pyo3(get, set)]
     has_token: bool,
