@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, Final, Generic, TypedDict, TypeVar, final, type_check_only
 
-from typing_extensions import Buffer, Self, Unpack
+from typing_extensions import Buffer, Self, Unpack, disjoint_base
 
 __all__ = [
     "ABANDONED",
@@ -331,6 +331,7 @@ class TlsIdentity:
     def not_after(self) -> int:
         """The last second at which the certificate is valid, in Unix time."""
 
+@disjoint_base
 class ClientBase:
     """
     The part of a client that each message needs, so that it costs no code of Python.

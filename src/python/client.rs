@@ -12,6 +12,7 @@ use super::sharded::ShardedEngine;
 /// The part of a client that is needed for each message, and what takes less memory here. See the
 /// stub for its contract.
 #[pyclass(module = "rakit_ws._core", subclass)]
+#[allow(clippy::struct_excessive_bools)] // Python sets each by itself.
 pub struct ClientBase {
     handle: Handle,
     /// An engine of either kind.
