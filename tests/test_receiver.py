@@ -1,6 +1,7 @@
 """What a batch hands messages to, and the native part of a client."""
 
 import gc
+import select
 import weakref
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from rakit_ws import _core
 from rakit_ws._core import ClientBase, Engine, Receiver, ShardedEngine
 from rakit_ws.errors import UsageError
-from raw_client import text
+from raw_client import BINARY, frame, text
 from test_engine_batch import batches  # noqa: F401 - a fixture
 
 
@@ -92,13 +93,14 @@ def test_batch_hands_over_to_a_receiver_and_ends_with_what_it_raises(batches):  
         batches.run_until(lambda: False)
 
 
-def echoing(batches, handle, change):  # noqa: F811
+def texting(batches, handle, change):  # noqa: F811
+    """Let messages come back as text, changed; return what that has raised."""
     client = ClientBase(batches.engine, handle, 0)
     raised = []
 
-    def echo(client, opcode, payload):
+    def echo(client, _opcode, payload):
         try:
-            client.send_frame(opcode, change(payload))
+            client.send_frame(_core.TEXT, change(payload))
         except UsageError as error:
             raised.append(str(error))
         return True
@@ -110,23 +112,18 @@ def echoing(batches, handle, change):  # noqa: F811
 
 def test_frame_is_sent_as_it_came(batches):  # noqa: F811
     peer, handle = batches.connect()
-    echoing(batches, handle, lambda payload: payload)
+    texting(batches, handle, lambda payload: payload)
     message = "selamat pagi 🌅"
     peer.sendall(text(message))
     expected = bytes([0x81, len(message.encode())]) + message.encode()
-    received = b""
-    while len(received) < len(expected):
-        batches.run_until(lambda: True)
-        batches.engine.handle_batch(batches.clients, batches.receive, batches.on_event)
-        peer.settimeout(5)
-        received += peer.recv(100)
-    assert received == expected
+    batches.run_until(lambda: select.select([peer], [], [], 0.01)[0])
+    assert peer.recv(100) == expected
 
 
 def test_only_the_very_message_is_not_validated_anew(batches):  # noqa: F811
     peer, handle = batches.connect()
     broken = b"\xff" * 10
-    raised = echoing(batches, handle, lambda _: broken)
+    raised = texting(batches, handle, lambda _: broken)
     peer.sendall(text("x" * 10))
     batches.run_until(lambda: raised)
     assert raised == ["a text message must be UTF-8"]
@@ -137,21 +134,8 @@ def test_only_the_very_message_is_not_validated_anew(batches):  # noqa: F811
 
 def test_binary_message_is_validated_where_it_is_sent_as_text(batches):  # noqa: F811
     peer, handle = batches.connect()
-    raised = []
-
-    def as_text(client, _opcode, payload):
-        try:
-            client.send_frame(_core.TEXT, payload)
-        except UsageError as error:
-            raised.append(str(error))
-        return True
-
-    batches.clients[handle] = ClientBase(batches.engine, handle, 0)
-    batches.receive = Receiver(as_text, as_text, as_text)
-    frame = bytearray(text("\x7f" * 4))
-    frame[0] = 0x82  # binary
-    frame[-4:] = bytes(byte ^ 0x80 for byte in frame[-4:])
-    peer.sendall(bytes(frame))
+    raised = texting(batches, handle, lambda payload: payload)
+    peer.sendall(frame(BINARY, b"\xff" * 4))
     batches.run_until(lambda: raised)
     assert raised == ["a text message must be UTF-8"]
 
