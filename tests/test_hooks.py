@@ -258,6 +258,7 @@ async def test_connect_hook_of_a_client_that_leaves_at_once_is_awaited_all_the_s
         client = await dial(server)
         client.writer.write(request())
         client.reset()
+    await until(lambda: server.counters["accepted"] == 20)
     await until(lambda: not server._running.engine.connection_count)
     await until(lambda: not server._running.tasks._tasks)
 
