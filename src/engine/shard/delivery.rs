@@ -7,7 +7,7 @@ use crate::engine::outbox::{Outgoing, SHARE_FROM_BYTES};
 use crate::engine::topics::Membership;
 use crate::protocol::{MessageBuffer, Opcode};
 
-use super::{Shard, Stage, slot_number};
+use super::{Shard, slot_number};
 
 impl<B: MessageBuffer> Shard<B> {
     /// Queue a message for one client. False if it is gone, closing, or reads too slowly: then it
@@ -206,43 +206,6 @@ impl<B: MessageBuffer> Shard<B> {
         self.enqueue(slot, publication.len(), |connection, compressor, counters| {
             publication.queue(connection.way_out(), compressor, counters);
         })
-    }
-
-    /// Send what waits, and watch for what is needed next.
-    pub(super) fn settle(&mut self, slot: u32) {
-        let Some(mut connection) = self.connections.get_mut(slot as usize) else { return };
-        if !connection.is_open() && !connection.is_farewell_held {
-            connection.say_farewell();
-            if !connection.is_reachable() {
-                self.leave_topics(slot);
-            }
-            let Some(again) = self.connections.get_mut(slot as usize) else { return };
-            connection = again;
-        }
-        if connection.undecided_key().is_none() {
-            match connection.write(&self.settings, self.now) {
-                Ok(count) => self.counters.bytes_sent += count as u64,
-                Err(_) if Stage::of(connection) == Stage::Ending => return self.remove(slot),
-                // The socket has failed: the poller reports that, and receiving ends it.
-                Err(_) => connection.outbox.clear(),
-            }
-        }
-        connection.shut_if_done();
-        if connection.restrains {
-            self.review_restraint(slot);
-        }
-        self.recharge(slot);
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        let interest = connection.wanted_interest(&self.settings);
-        if interest != connection.interest {
-            connection.interest = interest;
-            if self.poller.modify(&*connection, u64::from(slot), interest).is_err() {
-                return self.lose(slot);
-            }
-        }
-        if connection.has_input() {
-            self.await_turn(slot);
-        }
     }
 
     fn memberships(&self, handle: Handle) -> Option<&[Membership]> {

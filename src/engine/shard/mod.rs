@@ -34,6 +34,7 @@ mod restraint;
 mod room;
 mod round;
 mod shortage;
+mod writing;
 
 pub use part::{Part, Restrained};
 use restraint::Restraint;
@@ -320,32 +321,6 @@ impl<B: MessageBuffer> Shard<B> {
     pub fn at(&mut self, now: Millis) -> &mut Self {
         self.now = self.now.max(now);
         self
-    }
-
-    /// Send what is queued: one write for each connection that has something.
-    pub fn flush(&mut self) {
-        self.unflushed = 0;
-        self.settle_dirty();
-        self.watch_memory();
-        // Those who may be read again because of that.
-        self.settle_dirty();
-        if self.is_in_round() || self.has_queued() {
-            self.wake();
-        }
-    }
-
-    fn settle_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for slot in dirty.drain(..) {
-            if let Some(connection) = self.connections.get_mut(slot as usize) {
-                connection.dirty = false;
-                self.settle(slot);
-            }
-        }
-        if self.dirty.is_empty() {
-            // Its memory is needed for the next batch.
-            self.dirty = dirty;
-        }
     }
 
     /// When [`poll`](Self::poll) should be called at the latest, if nothing becomes ready.

@@ -82,31 +82,6 @@ impl<B: MessageBuffer> Shard<B> {
         }
     }
 
-    /// Write what waits for everyone who is to be flushed, ahead of the flush; a Close that is due
-    /// waits for that.
-    pub(super) fn write_queued(&mut self) {
-        self.unflushed = 0;
-        for index in 0..self.dirty.len() {
-            let Some(&slot) = self.dirty.get(index) else { break };
-            self.write_early(slot);
-        }
-    }
-
-    /// Write what waits for a connection, ahead of the flush. A failure is left to that.
-    pub(super) fn write_early(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        if connection.is_open()
-            && let Ok(count) = connection.write(&self.settings, self.now)
-        {
-            self.counters.bytes_sent += count as u64;
-            let restrains = connection.restrains;
-            self.recharge(slot);
-            if restrains {
-                self.review_restraint(slot);
-            }
-        }
-    }
-
     /// Close connections until `excess` bytes are given back: first those that are closing anyway,
     /// then those that hold most.
     fn shed(&mut self, excess: usize) {
