@@ -1058,6 +1058,99 @@ fn a_batch_for_very_many_is_one_write_for_each_as_long_as_that_is_little() {
     assert!(server.counter("bytes_sent") > before);
 }
 
+/// Whether the engine can write to several connections at once here.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(rakit_ws_portable_poller)))]
+fn has_io_uring() -> bool {
+    let mut builder = io_uring::IoUring::<io_uring::squeue::Entry>::builder();
+    builder.setup_single_issuer().setup_defer_taskrun().build(8).is_ok()
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64", not(rakit_ws_portable_poller))))]
+fn has_io_uring() -> bool {
+    false
+}
+
+#[test]
+fn each_of_many_gets_all_that_is_its_own_in_order_with_io_uring_and_without() {
+    for io_uring in [true, false] {
+        let mut server = Server::new(Settings { io_uring, ..Settings::default() });
+        let mut hearers: Vec<_> = (0..150).map(|_| server.open()).collect();
+        for (_, handle) in &hearers {
+            server.shard.subscribe(*handle, "news");
+        }
+        let before = server.counter("bytes_sent");
+        let mut expected = vec![Vec::new(); hearers.len()];
+        // Some of it too much for one call, or in too many pieces.
+        for (n, len) in [4, 100, 3000, 5000, 4, 70_000, 4].into_iter().cycle().take(70).enumerate()
+        {
+            let news = vec![b'a' + u8::try_from(n % 26).unwrap(); len];
+            server.shard.publish("news", Opcode::Text, &news);
+            for ((_, handle), expected) in hearers.iter().zip(&mut expected) {
+                expected.push(news.clone());
+                if n % 2 == 0 {
+                    let own = format!("{n} for {handle:?}");
+                    server.shard.send(*handle, Opcode::Text, Outgoing::Copy(own.as_bytes()));
+                    expected.push(own.into_bytes());
+                }
+            }
+            if n % 3 == 0 {
+                server.shard.flush();
+            }
+            if n % 7 == 6 {
+                for ((client, _), expected) in hearers.iter_mut().zip(&mut expected) {
+                    let count =
+                        expected.iter().map(|m| encoder::frame(Opcode::Text, m).len()).sum();
+                    let read = server.serve_until_read(client, count);
+                    let bodies: Vec<_> = frames_in(&read).into_iter().map(|(_, b)| b).collect();
+                    assert!(bodies == std::mem::take(expected));
+                }
+            }
+        }
+        assert!(server.counter("bytes_sent") > before);
+        let together = server.counter("writes_together");
+        assert_eq!(together > 0, io_uring && has_io_uring(), "{together}");
+    }
+}
+
+#[test]
+fn fewer_than_eight_are_written_one_by_one() {
+    for (count, together) in [(7, 0), (8, 8)] {
+        let mut server = Server::new(Settings::default());
+        let hearers: Vec<_> = (0..count).map(|_| server.open()).collect();
+        for (_, handle) in &hearers {
+            server.shard.send(*handle, Opcode::Text, Outgoing::Copy(b"x"));
+        }
+        server.shard.flush();
+        let expected = if has_io_uring() { together } else { 0 };
+        assert_eq!(server.counter("writes_together"), expected);
+    }
+}
+
+#[test]
+fn one_whose_socket_is_full_and_one_who_is_gone_do_not_keep_many_from_theirs() {
+    let mut channel = Channel::new(12);
+    let (full, full_handle) = channel.hearers.remove(0);
+    channel.fill(full_handle, 200_000);
+    let before = channel.server.shard.queued_bytes(full_handle);
+    let (gone, gone_handle) = channel.hearers.remove(0);
+    socket2::SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(gone);
+    channel.server.shard.publish("news", Opcode::Text, b"abc");
+    channel.server.shard.flush();
+    for (client, _) in &mut channel.hearers {
+        assert_eq!(channel.server.serve_until_read(client, 5), b"\x81\x03abc");
+    }
+    channel.server.until_seen(&Seen::Closed(gone_handle, 1006, Side::Lost));
+    assert_eq!(channel.server.shard.queued_bytes(full_handle), before + 5);
+    let mut full = full;
+    let sent = channel.server.counter("bytes_sent");
+    channel.server.until("room", |server| {
+        let _ = full.read(&mut vec![0; 1 << 20]);
+        server.shard.queued_bytes(full_handle) == 0
+    });
+    assert!(channel.server.counter("bytes_sent") >= sent + 200_000);
+}
+
 /// A publisher, what it sends (each a whole message), and clients that hear all of it.
 struct Channel {
     server: Server,

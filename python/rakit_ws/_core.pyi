@@ -314,6 +314,7 @@ class EngineSettings(TypedDict, total=False):
     ping_interval_s: float
     ping_timeout_s: float
     close_timeout_s: float
+    io_uring: bool
     report_idle: bool
 
 @final

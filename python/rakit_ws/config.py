@@ -287,6 +287,18 @@ class Config(Table):
         "the others' clients",
         reloadable=False,
     )
+    io_uring: bool = option(
+        "whether the sockets of eight clients and more are written with one system call, where up to "
+        "4 KiB wait for each; not those with TLS",
+        boolean(),
+        default=True,
+        cost="80 KiB and a descriptor for each shard. It saves 6 to 16 % of the system's part in "
+        "sending (benches/README.md)",
+        reached="where the system has none (before Linux 6.1, or as in a container whose seccomp profile "
+        "forbids it), each socket is written by itself, as with false; `writes_together` counts",
+        precedent="libuv joins its calls of epoll_ctl in this way, unasked; its rings with a thread of the "
+        "kernel's (SQPOLL), which were trouble, are off",
+    )
     max_buffer_size: int = option(
         "largest message taken from a client, after reassembly and inflation",
         integer(1),
@@ -392,7 +404,7 @@ class Config(Table):
         integer(0),
         default=0,
         unit="connections",
-        zero="as many as the descriptor limit (`ulimit -n`) allows, less 128 of them (and 4 for "
+        zero="as many as the descriptor limit (`ulimit -n`) allows, less 128 of them (and 5 for "
         "each of several shards) or half",
         cost="1.4 kB for each idle connection, and its request's headers (up to `max_header_size`)",
         reached="a connection that has not sent its request for over 1 s makes room; where there "

@@ -55,8 +55,9 @@ PRODUCT = f"rakit_ws/{_core.__version__}"
 # over the limit, who are taken in to be told so.
 RESERVED_DESCRIPTORS = 128
 
-# What each thread has of its own: poller, waker, mailbox, and one to accept with when all are taken.
-DESCRIPTORS_OF_A_SHARD = 4
+# What each thread has of its own: poller, waker, mailbox, io_uring, and one to accept with when all
+# are taken.
+DESCRIPTORS_OF_A_SHARD = 5
 
 # The engine's deadlines are looked at this often at least, and at most.
 MAX_TICK_S = 1.0
@@ -153,6 +154,7 @@ class Running:
             "ping_interval_s": config.effective_ping_interval,
             "ping_timeout_s": config.ping_timeout,
             "close_timeout_s": config.close_timeout,
+            "io_uring": config.io_uring,
             "report_idle": bool(self._hooks.idle),
             "max_fragments": config.max_fragments,
             "max_head_bytes": config.max_header_size,

@@ -133,6 +133,8 @@ counters! {
     compression_declined,
     /// Bytes written to sockets.
     bytes_sent,
+    /// Writes that shared a system call with others (`io_uring`).
+    writes_together,
     /// Pings sent.
     pings_sent,
     /// Times that a client was not read for a while because recipients of what it had sent were

@@ -17,6 +17,7 @@ mod outbox;
 mod per_ip;
 mod poller;
 mod rate;
+mod ring;
 mod settings;
 mod shard;
 mod shards;

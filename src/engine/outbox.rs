@@ -243,7 +243,13 @@ impl Outbox {
         first.into_iter().chain(self.rest.iter().map(Chunk::bytes)).take(MAX_SLICES)
     }
 
-    fn consume(&mut self, mut count: usize) {
+    /// Copy what waits into `room`, as far as whole chunks have room there; returns the length.
+    pub fn copy_to(&self, room: &mut [u8]) -> usize {
+        copy(self.slices(), room).len()
+    }
+
+    /// Drop the first `count` bytes, which were sent.
+    pub fn consume(&mut self, mut count: usize) {
         self.len -= count;
         while let Some(first) = &self.first {
             let rest = first.bytes().len() - self.sent;

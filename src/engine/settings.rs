@@ -90,6 +90,8 @@ pub struct Settings {
     pub ping_timeout: Millis,
     /// From the first Close, or a refusal, to the end of TCP.
     pub close_timeout: Millis,
+    /// Whether many connections are written with one system call, where the system can.
+    pub io_uring: bool,
     /// Whether a Ping that goes out is reported as [`Event::Idle`](super::Event::Idle).
     pub report_idle: bool,
 }
@@ -114,6 +116,7 @@ impl Default for Settings {
             ping_interval: 25_000,
             ping_timeout: 60_000,
             close_timeout: 5_000,
+            io_uring: true,
             report_idle: false,
         }
     }

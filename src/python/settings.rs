@@ -63,6 +63,7 @@ fn set(settings: &mut Settings, name: &str, value: &Bound<'_, PyAny>) -> PyResul
         "ping_interval_s" => settings.ping_interval = millis(name, value)?,
         "ping_timeout_s" => settings.ping_timeout = millis(name, value)?,
         "close_timeout_s" => settings.close_timeout = millis(name, value)?,
+        "io_uring" => settings.io_uring = flag(name, value)?,
         "report_idle" => settings.report_idle = flag(name, value)?,
         _ => return Err(UsageError::new_err(format!("the engine has no setting {name:?}"))),
     }

@@ -14,6 +14,7 @@ use super::handle::Handle;
 use super::memory::{IDLE_BYTES, MUCH_BYTES};
 use super::outbox::Outbox;
 use super::poller::Interest;
+use super::ring::{MOST_BYTES, Queue};
 use super::settings::Settings;
 use super::timers::{Millis, NEVER};
 use super::topics::Membership;
@@ -539,14 +540,38 @@ impl<B: MessageBuffer> Connection<B> {
         let was_congested = self.is_congested(settings);
         let count = self.transport.write(&mut self.outbox)?;
         if count > 0 {
-            self.taken_at = now;
-            if was_congested {
-                // It was not listened to, but it reads: it is alive.
-                self.last_received = now;
-                self.is_dropping &= self.is_congested(settings);
-            }
+            self.note_taken(was_congested, settings, now);
         }
         Ok(count)
+    }
+
+    /// Let what waits be sent with what waits for others, named by `slot`, where it is little and
+    /// the socket is not known to be full. [`note_sent`](Self::note_sent) is to be told.
+    pub fn join(&self, queue: &mut Queue, slot: u32) {
+        let is_little = (1..=MOST_BYTES).contains(&self.outbox.len());
+        if is_little
+            && !self.interest.write
+            && self.is_open()
+            && let Some(socket) = self.transport.bare()
+        {
+            queue.push(slot, socket, |room| self.outbox.copy_to(room));
+        }
+    }
+
+    /// So many bytes of what waits were sent.
+    pub fn note_sent(&mut self, count: usize, settings: &Settings, now: Millis) {
+        let was_congested = self.is_congested(settings);
+        self.outbox.consume(count);
+        self.note_taken(was_congested, settings, now);
+    }
+
+    fn note_taken(&mut self, was_congested: bool, settings: &Settings, now: Millis) {
+        self.taken_at = now;
+        if was_congested {
+            // It was not listened to, but it reads: it is alive.
+            self.last_received = now;
+            self.is_dropping &= self.is_congested(settings);
+        }
     }
 
     /// When its socket has taken something last.

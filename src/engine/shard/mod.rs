@@ -19,6 +19,7 @@ use super::listener::{Address, Listener};
 use super::memory::Memory;
 use super::per_ip::PerIp;
 use super::poller::Poller;
+use super::ring::Ring;
 use super::settings::Settings;
 use super::timers::{Millis, NEVER, Timers};
 use super::tls::TlsSettings;
@@ -208,6 +209,8 @@ pub struct Shard<B> {
     backlogs: Vec<Handle>,
     /// Slots with something to send or to settle.
     dirty: Vec<u32>,
+    /// To send to many of them at once.
+    ring: Ring,
     memory: Memory,
     /// Who has caused what is being queued, if a client has.
     sender: Handle,
@@ -266,6 +269,7 @@ impl<B: MessageBuffer> Shard<B> {
             pace: Pace::default(),
             backlogs: Vec::new(),
             dirty: Vec::new(),
+            ring: Ring::default(),
             sender: Handle::NOBODY,
             restraints: HashMap::new(),
             restraints_due: NEVER,

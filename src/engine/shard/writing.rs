@@ -4,6 +4,9 @@ use crate::protocol::MessageBuffer;
 
 use super::{Shard, Stage};
 
+/// For how many something must wait so that [`Ring`](crate::engine::ring) pays.
+const FEWEST_TOGETHER: usize = 8;
+
 impl<B: MessageBuffer> Shard<B> {
     /// Send what is queued: one write for each connection that has something.
     pub fn flush(&mut self) {
@@ -19,6 +22,7 @@ impl<B: MessageBuffer> Shard<B> {
 
     fn settle_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
+        self.write_together(&dirty);
         for slot in dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot as usize) {
                 connection.dirty = false;
@@ -28,6 +32,35 @@ impl<B: MessageBuffer> Shard<B> {
         if self.dirty.is_empty() {
             // Its memory is needed for the next batch.
             self.dirty = dirty;
+        }
+    }
+
+    /// Where little waits for each of many, send that with few system calls. What is left is for
+    /// those who write to one after the other, as is what follows from its being sent.
+    fn write_together(&mut self, slots: &[u32]) {
+        if slots.len() < FEWEST_TOGETHER || !self.settings.io_uring {
+            return;
+        }
+        let Some(queue) = self.ring.queue() else { return };
+        let mut slots = slots.iter().peekable();
+        while slots.peek().is_some() {
+            while queue.has_room()
+                && let Some(&slot) = slots.next()
+            {
+                if let Some(connection) = self.connections.get(slot as usize) {
+                    connection.join(queue, slot);
+                }
+            }
+            let made = queue.send(|slot, count| {
+                if let Some(connection) = self.connections.get_mut(slot as usize) {
+                    connection.note_sent(count, &self.settings, self.now);
+                    self.counters.bytes_sent += count as u64;
+                    self.counters.writes_together += 1;
+                }
+            });
+            if made.is_err() {
+                return self.ring.give_up();
+            }
         }
     }
 
@@ -72,6 +105,9 @@ impl<B: MessageBuffer> Shard<B> {
     /// waits for that.
     pub(super) fn write_queued(&mut self) {
         self.unflushed = 0;
+        let dirty = std::mem::take(&mut self.dirty);
+        self.write_together(&dirty);
+        self.dirty = dirty;
         for index in 0..self.dirty.len() {
             let Some(&slot) = self.dirty.get(index) else { break };
             self.write_early(slot);
