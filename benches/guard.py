@@ -8,7 +8,8 @@ repetitions: the difference is N times the work alone. Counted are the instructi
 not those of the kernel. A figure may leave the committed one (`guard.json`) by 3 % in either
 direction; a better one is to be committed, so that it cannot be lost again unnoticed.
 
-Instructions depend on the compiler, on Python's build, and on which vector instructions the CPU has.
+Instructions depend on the compiler, on Python's build, on which vector instructions the CPU has, and
+on whether the system has io_uring.
 `guard.json` says which ones its figures were made with. Where they are others, a difference says
 little, so 25 % are allowed there, and the run says so. `--update` writes this run's figures.
 """
@@ -62,6 +63,7 @@ WORKS = [
     Work("handshake", "rust", 200, "handshake"),
     Work("receive-and-send", "rust", 50, "message", units_each=10),
     Work("fan-out", "rust", 50, "delivery", units_each=100),
+    Work("fan-out-io_uring", "rust", 50, "delivery", units_each=100),
     Work("route", "python", 2000, "message"),
     Work("hook", "python", 2000, "message"),
 ]
@@ -106,13 +108,18 @@ def build() -> Path:
     return next(Path(path) for message in messages if (path := message.get("executable")))
 
 
-def environment() -> dict[Part, dict[str, str]]:
+def environment(program: Path) -> dict[Part, dict[str, str]]:
     """Return what the figures of each part depend on."""
-    rustc = subprocess.run(["rustc", "-V"], capture_output=True, text=True, check=True)
+    rustc = printed("rustc", "-V")
     vector = vector_instructions()
     libc = " ".join(platform.libc_ver())
     return {
-        "rust": {"rustc": rustc.stdout.strip(), "libc": libc, "vector": vector},
+        "rust": {
+            "rustc": rustc,
+            "libc": libc,
+            "vector": vector,
+            "io_uring": printed(str(program), "has-io_uring", "1"),
+        },
         "python": {
             "python": f"{platform.python_version()} {platform.python_compiler()}",
             "msgspec": metadata.version("msgspec"),
@@ -120,6 +127,11 @@ def environment() -> dict[Part, dict[str, str]]:
             "vector": vector,
         },
     }
+
+
+def printed(*command: str) -> str:
+    """Return what a command prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def vector_instructions() -> str:
@@ -182,7 +194,7 @@ def main() -> int:
         raise SystemExit("valgrind is missing (apt-get install valgrind)")
     program = build()
     figures = {work.name: round(instructions(work, program), 1) for work in WORKS}
-    here = environment()
+    here = environment(program)
     if arguments.update:
         units = {work.name: work.unit for work in WORKS}
         kept = {"unit": units, "environment": here, "instructions": figures}

@@ -39,7 +39,10 @@ fn main() {
         "encode-64" => encode(64, times),
         "handshake" => handshake(times),
         "receive-and-send" => receive_and_send(times),
-        "fan-out" => fan_out(times),
+        "fan-out" => drop(fan_out(false, times)),
+        "fan-out-io_uring" => drop(fan_out(true, times)),
+        // Whether that one is another than the one before.
+        "has-io_uring" => println!("{}", fan_out(true, times).counters().writes_together > 0),
         other => panic!("no such work: {other}"),
     }
 }
@@ -85,7 +88,7 @@ fn handshake(times: usize) {
 
 /// Sockets that are ready: a message of each, sent back to it.
 fn receive_and_send(times: usize) {
-    let (mut shard, mut clients, _) = opened(10);
+    let (mut shard, mut clients, _) = opened(10, false);
     let frame = encoder::any_frame(true, Opcode::Text, Some(KEY), PUBLICATION);
     for _ in 0..times {
         for client in &mut clients {
@@ -114,8 +117,8 @@ fn receive_and_send(times: usize) {
 }
 
 /// A publication to all subscribers of a channel. What they are sent stays in their sockets.
-fn fan_out(times: usize) {
-    let (mut shard, _clients, handles) = opened(SUBSCRIBERS);
+fn fan_out(io_uring: bool, times: usize) -> Shard<GrowingBuffer> {
+    let (mut shard, _clients, handles) = opened(SUBSCRIBERS, io_uring);
     for handle in handles {
         assert!(shard.subscribe(handle, TOPIC));
     }
@@ -123,10 +126,11 @@ fn fan_out(times: usize) {
         assert_eq!(shard.publish(TOPIC, Opcode::Text, black_box(PUBLICATION)), SUBSCRIBERS);
         shard.flush();
     }
+    shard
 }
 
-fn opened(count: usize) -> (Shard<GrowingBuffer>, Vec<TcpStream>, Vec<Handle>) {
-    let mut shard = Shard::new(Settings::default(), 0).unwrap();
+fn opened(count: usize, io_uring: bool) -> (Shard<GrowingBuffer>, Vec<TcpStream>, Vec<Handle>) {
+    let mut shard = Shard::new(Settings { io_uring, ..Settings::default() }, 0).unwrap();
     shard.listen("127.0.0.1", 0, 4096).unwrap();
     let Some(Address::Inet(address)) = shard.addresses().next().cloned() else { panic!() };
     let (mut clients, mut handles) = (Vec::new(), Vec::new());
