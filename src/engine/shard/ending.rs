@@ -118,16 +118,23 @@ impl<B: MessageBuffer> Shard<B> {
         }
     }
 
-    /// The system has failed a connection: report its end if it was open, and forget it.
+    /// The system has failed a connection: report its end if it was known, and forget it.
     pub(super) fn lose(&mut self, slot: u32) {
-        if let Some(connection) = self.connections.get(slot as usize)
-            && connection.is_open()
-        {
-            self.news.push(News::Closed(connection.handle(), Closed::lost()));
-            self.counters.closed += 1;
-            self.counters.lost += 1;
-            self.wake();
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let handle = connection.handle();
+        match Stage::of(connection) {
+            Stage::Open => {
+                self.counters.closed += 1;
+                self.counters.lost += 1;
+                self.news.push(News::Closed(handle, Closed::lost()));
+            }
+            Stage::Deciding => {
+                self.counters.abandoned += 1;
+                self.news.push(News::Abandoned(handle, "the system failed it".to_owned()));
+            }
+            Stage::Requesting | Stage::Ending => {}
         }
+        self.wake();
         self.remove(slot);
     }
 
@@ -231,5 +238,53 @@ impl<B: MessageBuffer> Shard<B> {
                 self.remove(slot);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    use crate::engine::listener::Address;
+    use crate::engine::settings::Settings;
+    use crate::protocol::GrowingBuffer;
+
+    use super::*;
+
+    const REQUEST: &[u8] =
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    /// What a connection in slot 0 is reported as: its request, or that it was given up.
+    fn reported(event: &Event<'_, GrowingBuffer>) -> Option<&'static str> {
+        match event {
+            Event::Requested { .. } => Some("requested"),
+            Event::Abandoned { .. } => Some("abandoned"),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_the_system_fails_while_it_is_undecided_is_reported_as_given_up() {
+        let mut shard = Shard::<GrowingBuffer>::new(Settings::default(), 0).unwrap();
+        shard.listen("127.0.0.1", 0, 8).unwrap();
+        let Some(Address::Inet(address)) = shard.addresses().next().cloned() else { panic!() };
+        let mut client = TcpStream::connect(address).unwrap();
+        while shard.is_empty() {
+            shard.poll(0, |_| {}).unwrap();
+        }
+        client.write_all(REQUEST).unwrap();
+        // What is not watched cannot be watched for something else.
+        shard.poller.forget(&shard.connections[0]);
+        let mut seen = Vec::new();
+        while seen.is_empty() {
+            shard.receive(0, false, &mut |event| seen.extend(reported(&event)));
+        }
+        shard.flush();
+        shard.poll(0, |event| seen.extend(reported(&event))).unwrap();
+        assert_eq!(seen, ["requested", "abandoned"]);
+        assert_eq!(shard.counters().abandoned, 1);
+        assert!(shard.is_empty());
     }
 }
