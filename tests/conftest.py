@@ -11,6 +11,7 @@ import os
 import pytest
 from hypothesis import settings
 
+from batches import batches  # noqa: F401 - a fixture
 from rakit_backends import (  # noqa: F401 - fixtures
     mariadb_url,
     memcached_server,

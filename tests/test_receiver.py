@@ -10,7 +10,6 @@ from rakit_ws import _core
 from rakit_ws._core import ClientBase, Engine, Receiver, ShardedEngine
 from rakit_ws.errors import UsageError
 from raw_client import BINARY, frame, text
-from test_engine_batch import batches  # noqa: F401 - a fixture
 
 
 class Calls(list):
@@ -79,7 +78,7 @@ def test_what_the_rest_raises_is_raised(client):
         Receiver(fail, fail, fail)(client, 1, b"x")
 
 
-def test_batch_hands_over_to_a_receiver_and_ends_with_what_it_raises(batches):  # noqa: F811
+def test_batch_hands_over_to_a_receiver_and_ends_with_what_it_raises(batches):
     peer, handle = batches.connect()
     client = batches.clients[handle] = ClientBase(batches.engine, handle, 0)
     calls = Calls(True)
@@ -93,7 +92,7 @@ def test_batch_hands_over_to_a_receiver_and_ends_with_what_it_raises(batches):  
         batches.run_until(lambda: False)
 
 
-def texting(batches, handle, change):  # noqa: F811
+def texting(batches, handle, change):
     """Let messages come back as text, changed; return what that has raised."""
     client = ClientBase(batches.engine, handle, 0)
     raised = []
@@ -110,7 +109,7 @@ def texting(batches, handle, change):  # noqa: F811
     return raised
 
 
-def test_frame_is_sent_as_it_came(batches):  # noqa: F811
+def test_frame_is_sent_as_it_came(batches):
     peer, handle = batches.connect()
     texting(batches, handle, lambda payload: payload)
     message = "selamat pagi 🌅"
@@ -120,7 +119,7 @@ def test_frame_is_sent_as_it_came(batches):  # noqa: F811
     assert peer.recv(100) == expected
 
 
-def test_only_the_very_message_is_not_validated_anew(batches):  # noqa: F811
+def test_only_the_very_message_is_not_validated_anew(batches):
     peer, handle = batches.connect()
     broken = b"\xff" * 10
     raised = texting(batches, handle, lambda _: broken)
@@ -132,7 +131,7 @@ def test_only_the_very_message_is_not_validated_anew(batches):  # noqa: F811
         batches.clients[handle].send_frame(_core.TEXT, broken)
 
 
-def test_binary_message_is_validated_where_it_is_sent_as_text(batches):  # noqa: F811
+def test_binary_message_is_validated_where_it_is_sent_as_text(batches):
     peer, handle = batches.connect()
     raised = texting(batches, handle, lambda payload: payload)
     peer.sendall(frame(BINARY, b"\xff" * 4))
