@@ -135,7 +135,7 @@ async def test_descriptors_of_the_threads_are_left_to_them(serve, caplog):
         await serve(shards=shards)
     lines = [line for line in caplog.messages if line.startswith("limits ")]
     inline, threads = (int(re.search(r"max_connections=(\d+)", line)[1]) for line in lines)
-    assert inline - threads == 4 * 8
+    assert inline - threads == 5 * 8
 
 
 # --- their threads

@@ -90,7 +90,7 @@ def main(monkeypatch, tmp_path):
     file = tmp_path / "guard.json"
     monkeypatch.setattr(guard, "FIGURES", file)
     monkeypatch.setattr(guard, "build", lambda: tmp_path)
-    monkeypatch.setattr(guard, "environment", lambda: HERE)
+    monkeypatch.setattr(guard, "environment", lambda _: HERE)
     monkeypatch.setattr(guard.shutil, "which", lambda _: "/usr/bin/valgrind")
 
     def run(*arguments, instructions):
