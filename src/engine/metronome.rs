@@ -9,7 +9,8 @@ use super::shard::Pace;
 const BATCH: Duration = Duration::from_millis(4);
 
 /// So long at most where sending takes as long anyway: one write for each of many recipients is
-/// worth more messages, and who waits would hardly wait for less.
+/// worth more messages, and who waits would hardly wait for less (fan-out to 10,000 x 16: 1.70 ->
+/// 0.87 times Bun's time).
 const LONGEST_BATCH: Duration = Duration::from_millis(16);
 
 /// While a batch is younger, whoever has more gets another turn before the batch ends. So it is
