@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rakit_ws_core::engine::{
     Address, Closed, Event, Handle, Millis, Outgoing, Pace, Rate, SHARE_FROM_BYTES, Settings,
-    Shard, Side, SlowReader,
+    Shard, Side, SlowReader, has_io_uring,
 };
 use rakit_ws_core::protocol::{
     CloseCode, GrowingBuffer, Limits, Opcode, Payload, Refusal, encoder,
@@ -1058,18 +1058,6 @@ fn a_batch_for_very_many_is_one_write_for_each_as_long_as_that_is_little() {
     assert!(server.counter("bytes_sent") > before);
 }
 
-/// Whether the engine can write to several connections at once here.
-#[cfg(all(target_os = "linux", target_arch = "x86_64", not(rakit_ws_portable_poller)))]
-fn has_io_uring() -> bool {
-    let mut builder = io_uring::IoUring::<io_uring::squeue::Entry>::builder();
-    builder.setup_single_issuer().setup_defer_taskrun().build(8).is_ok()
-}
-
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64", not(rakit_ws_portable_poller))))]
-fn has_io_uring() -> bool {
-    false
-}
-
 #[test]
 fn each_of_many_gets_all_that_is_its_own_in_order_with_io_uring_and_without() {
     for io_uring in [true, false] {
@@ -1080,7 +1068,7 @@ fn each_of_many_gets_all_that_is_its_own_in_order_with_io_uring_and_without() {
         }
         let before = server.counter("bytes_sent");
         let mut expected = vec![Vec::new(); hearers.len()];
-        // Some of it too much for one call, or in too many pieces.
+        // Some of it is too much to be sent together.
         for (n, len) in [4, 100, 3000, 5000, 4, 70_000, 4].into_iter().cycle().take(70).enumerate()
         {
             let news = vec![b'a' + u8::try_from(n % 26).unwrap(); len];
@@ -1113,6 +1101,41 @@ fn each_of_many_gets_all_that_is_its_own_in_order_with_io_uring_and_without() {
 }
 
 #[test]
+fn a_newcomer_in_the_slot_of_one_who_was_still_to_be_flushed_gets_everything_once() {
+    let mut server = Server::new(Settings::default());
+    let others: Vec<_> = (0..8).map(|_| server.open()).collect();
+    let (first, handle) = server.open();
+    assert!(server.shard.send(handle, Opcode::Text, Outgoing::Copy(b"for nobody")));
+    // It is gone before that is flushed.
+    socket2::SockRef::from(&first).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(first);
+    while !server.seen.contains(&Seen::Closed(handle, 1006, Side::Lost)) {
+        server.poll();
+    }
+    let mut second = server.connect();
+    second.write_all(REQUEST).unwrap();
+    let newcomer = loop {
+        server.poll();
+        let is_request = |seen: &Seen| matches!(seen, Seen::Requested(_));
+        if let Some(Seen::Requested(newcomer)) = server.seen.iter().find(|seen| is_request(seen)) {
+            break *newcomer;
+        }
+    };
+    assert_eq!(newcomer.slot(), handle.slot());
+    assert!(server.shard.accept(newcomer, None, &[], Some(b"welcome")));
+    for (_, handle) in &others {
+        server.shard.send(*handle, Opcode::Text, Outgoing::Copy(b"x"));
+    }
+    server.shard.flush();
+    assert!(server.shard.close(newcomer, CloseCode::NORMAL, ""));
+    server.shard.flush();
+    assert!(head(&mut second).starts_with("HTTP/1.1 101"));
+    let mut rest = [0; 13];
+    second.read_exact(&mut rest).unwrap();
+    assert_eq!(&rest, b"\x81\x07welcome\x88\x02\x03\xe8");
+}
+
+#[test]
 fn fewer_than_eight_are_written_one_by_one() {
     for (count, together) in [(7, 0), (8, 8)] {
         let mut server = Server::new(Settings::default());
@@ -1127,12 +1150,61 @@ fn fewer_than_eight_are_written_one_by_one() {
 }
 
 #[test]
-fn one_whose_socket_is_full_and_one_who_is_gone_do_not_keep_many_from_theirs() {
+fn small_messages_go_out_whole_however_many_there_are() {
+    let mut server = Server::new(Settings::default());
+    let mut hearers: Vec<_> = (0..10).map(|_| server.open()).collect();
+    for (_, handle) in &hearers {
+        server.shard.subscribe(*handle, "news");
+    }
+    // More pieces than one call takes.
+    for n in 0..150_u8 {
+        server.shard.publish("news", Opcode::Text, &[n % 100]);
+    }
+    server.shard.flush();
+    let expected: Vec<u8> = (0..150_u8).flat_map(|n| [0x81, 1, n % 100]).collect();
+    for (client, _) in &mut hearers {
+        assert!(server.serve_until_read(client, expected.len()) == expected);
+    }
+}
+
+#[test]
+fn what_a_full_socket_does_not_take_together_with_others_comes_later_and_nothing_twice() {
+    let mut channel = Channel::bounded(12, 1 << 24);
+    let (mut slow, handle) = channel.hearers.remove(0);
+    let mut published: Vec<u8> = Vec::new();
+    let mut read = vec![Vec::new(); channel.hearers.len()];
+    let before = channel.server.counter("writes_together");
+    for n in 0..20_000_u32 {
+        let message = n.to_le_bytes().repeat(500);
+        channel.server.shard.publish("news", Opcode::Binary, &message);
+        channel.server.shard.flush();
+        published.extend(n.to_le_bytes());
+        for ((client, _), read) in channel.hearers.iter_mut().zip(&mut read) {
+            let _ = client.read_to_end(read);
+        }
+        if channel.server.shard.queued_bytes(handle) > 100_000 {
+            break;
+        }
+    }
+    assert!(channel.server.shard.queued_bytes(handle) > 100_000, "its socket is full");
+    assert_eq!(channel.server.counter("writes_together") > before, has_io_uring());
+    let mut rest = Vec::new();
+    let count = published.len() / 4 * (4 + 2000);
+    channel.server.until("all of it", |server| {
+        let _ = slow.read_to_end(&mut rest);
+        server.shard.queued_bytes(handle) == 0 && rest.len() >= count
+    });
+    for bytes in read.iter().chain([&rest]) {
+        let frames = frames_in(bytes);
+        let numbers: Vec<u8> = frames.iter().flat_map(|(_, body)| body[..4].to_vec()).collect();
+        assert!(numbers == published && frames.iter().all(|(_, body)| body.len() == 2000));
+    }
+}
+
+#[test]
+fn one_who_is_gone_does_not_keep_many_from_theirs() {
     let mut channel = Channel::new(12);
-    let (full, full_handle) = channel.hearers.remove(0);
-    channel.fill(full_handle, 200_000);
-    let before = channel.server.shard.queued_bytes(full_handle);
-    let (gone, gone_handle) = channel.hearers.remove(0);
+    let (gone, handle) = channel.hearers.remove(0);
     socket2::SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
     drop(gone);
     channel.server.shard.publish("news", Opcode::Text, b"abc");
@@ -1140,15 +1212,43 @@ fn one_whose_socket_is_full_and_one_who_is_gone_do_not_keep_many_from_theirs() {
     for (client, _) in &mut channel.hearers {
         assert_eq!(channel.server.serve_until_read(client, 5), b"\x81\x03abc");
     }
-    channel.server.until_seen(&Seen::Closed(gone_handle, 1006, Side::Lost));
-    assert_eq!(channel.server.shard.queued_bytes(full_handle), before + 5);
-    let mut full = full;
-    let sent = channel.server.counter("bytes_sent");
-    channel.server.until("room", |server| {
-        let _ = full.read(&mut vec![0; 1 << 20]);
-        server.shard.queued_bytes(full_handle) == 0
-    });
-    assert!(channel.server.counter("bytes_sent") >= sent + 200_000);
+    channel.server.until_seen(&Seen::Closed(handle, 1006, Side::Lost));
+}
+
+#[test]
+fn a_shard_that_moves_to_another_thread_sends_everything_once_and_goes_on() {
+    let mut channel = Channel::new(12);
+    let publish = |channel: &mut Channel, text: &[u8]| {
+        channel.server.shard.publish("news", Opcode::Text, text);
+        channel.server.shard.flush();
+    };
+    publish(&mut channel, b"1");
+    let together = channel.server.counter("writes_together");
+    let mut channel = std::thread::spawn(move || {
+        publish(&mut channel, b"2");
+        publish(&mut channel, b"3");
+        channel
+    })
+    .join()
+    .unwrap();
+    assert_eq!(channel.server.counter("writes_together"), together, "that was the first thread's");
+    for (client, _) in &mut channel.hearers {
+        let read = channel.server.serve_until_read(client, 9);
+        assert_eq!(read, b"\x81\x011\x81\x012\x81\x013");
+    }
+}
+
+#[test]
+fn sending_together_can_be_turned_off_while_it_runs() {
+    let mut channel = Channel::new(12);
+    for (io_uring, added) in [(false, 0), (true, 12), (false, 0)] {
+        channel.server.shard.configure(Settings { io_uring, ..Settings::default() });
+        let before = channel.server.counter("writes_together");
+        channel.server.shard.publish("news", Opcode::Text, b"x");
+        channel.server.shard.flush();
+        let expected = if has_io_uring() { added } else { 0 };
+        assert_eq!(channel.server.counter("writes_together") - before, expected);
+    }
 }
 
 /// A publisher, what it sends (each a whole message), and clients that hear all of it.

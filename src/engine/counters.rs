@@ -133,7 +133,7 @@ counters! {
     compression_declined,
     /// Bytes written to sockets.
     bytes_sent,
-    /// Writes that shared a system call with others (`io_uring`).
+    /// Writes that were made by `io_uring`, many with one system call.
     writes_together,
     /// Pings sent.
     pings_sent,

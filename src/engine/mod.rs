@@ -34,6 +34,7 @@ pub use listener::{Address, ListenError, Listener};
 pub use metronome::Metronome;
 pub use outbox::{Outgoing, SHARE_FROM_BYTES};
 pub use rate::Rate;
+pub use ring::has_io_uring;
 pub use settings::{Compression, Settings, SlowReader};
 pub use shard::{Event, Pace, Shard};
 pub use shards::{Failure, Shards};

@@ -33,12 +33,12 @@ const GATHERED_BYTES: usize = 4096;
 /// The first room for chunks behind the first one: a batch of publications.
 const CHUNKS: usize = 16;
 
-/// A peer that is gone must be an error, not a signal that ends the process. Where the flag does
-/// not exist, Python's own setting (SIGPIPE ignored) does the same.
+/// How everything is sent. A peer that is gone must be an error, not a signal that ends the process.
+/// Where the flag does not exist, Python's own setting (SIGPIPE ignored) does the same.
 #[cfg(not(target_vendor = "apple"))]
-const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+pub const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 #[cfg(target_vendor = "apple")]
-const FLAGS: SendFlags = SendFlags::DONTWAIT;
+pub const FLAGS: SendFlags = SendFlags::DONTWAIT;
 
 /// A payload on its way to one peer.
 #[derive(Debug)]

@@ -8,6 +8,12 @@ pub const MOST_BYTES: usize = 4096;
 
 pub use imp::{Queue, Ring};
 
+/// Whether the system has it, and lets this process use it.
+pub fn has_io_uring() -> bool {
+    Ring::default().take().is_some()
+}
+
+// The processors that it is tested on.
 #[cfg(all(
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64"),
@@ -18,65 +24,59 @@ mod imp {
     use std::os::fd::{AsRawFd, BorrowedFd};
 
     use io_uring::{IoUring, opcode, types};
-    use rustix::net::SendFlags;
+
+    use crate::engine::outbox::FLAGS;
 
     use super::MOST_BYTES;
 
     /// Sends of one call.
-    const MOST_SENDS: usize = 64;
+    const MOST_SENDS: u32 = 64;
 
     /// Bytes of all of them.
     const ROOM_BYTES: usize = 16 * MOST_BYTES;
 
-    /// A queue of sends, if the system has that; made at its first use, by the thread that uses it.
+    /// A queue of sends, if there is one: made when it is wanted first, by the thread that uses it.
     #[derive(Default)]
     pub enum Ring {
-        /// Nobody has asked.
+        /// Nobody has wanted it.
         #[default]
         Untried,
-        /// There is none: the system is too old, or does not allow it (a container's seccomp does
-        /// not), or it has failed.
+        /// The system is too old, does not allow it (a container's seccomp), or has failed.
         Missing,
-        /// There is one.
+        /// It waits for the next use.
         Ready(Box<Queue>),
     }
 
     impl Ring {
-        /// The queue, if there is one.
-        pub fn queue(&mut self) -> Option<&mut Queue> {
-            if matches!(self, Self::Untried) {
-                *self = Queue::new().map_or(Self::Missing, |queue| Self::Ready(Box::new(queue)));
-            }
-            match self {
+        /// The queue, if there is one; it is to be [put back](Self::put_back) if it did its work.
+        pub fn take(&mut self) -> Option<Box<Queue>> {
+            match std::mem::replace(self, Self::Missing) {
+                Self::Untried => Queue::new().ok().map(Box::new),
                 Self::Ready(queue) => Some(queue),
-                Self::Untried | Self::Missing => None,
+                Self::Missing => None,
             }
         }
 
-        /// Do without it from now on: it has failed.
-        pub fn give_up(&mut self) {
-            if let Self::Ready(queue) = std::mem::replace(self, Self::Missing) {
-                // What it was to send is not freed: the system may have begun to read that.
-                Box::leak(queue);
-            }
+        /// Keep the queue for the next use.
+        pub fn put_back(&mut self, queue: Box<Queue>) {
+            *self = Self::Ready(queue);
         }
     }
 
     /// Sends that are to be made.
     pub struct Queue {
         ring: IoUring,
-        /// What they send, one behind the other.
+        /// What they send, one behind the other. Never replaced while one is to be made.
         room: Box<[u8]>,
         used: usize,
-        count: usize,
+        count: u32,
     }
 
     impl Queue {
         fn new() -> io::Result<Self> {
             let mut builder = IoUring::builder();
-            builder.setup_single_issuer().setup_defer_taskrun();
-            #[allow(clippy::cast_possible_truncation)] // 64
-            let ring = builder.build(MOST_SENDS as u32)?;
+            builder.setup_single_issuer().setup_defer_taskrun().dontfork();
+            let ring = builder.build(MOST_SENDS)?;
             Ok(Self { ring, room: vec![0; ROOM_BYTES].into_boxed_slice(), used: 0, count: 0 })
         }
 
@@ -89,7 +89,7 @@ mod imp {
         /// [`MOST_BYTES`], so many bytes as it says. [`send`](Self::send) names it by `key`.
         pub fn push(
             &mut self,
-            key: u32,
+            key: u64,
             socket: BorrowedFd<'_>,
             fill: impl FnOnce(&mut [u8]) -> usize,
         ) {
@@ -97,12 +97,12 @@ mod imp {
             let len = fill(room).min(MOST_BYTES);
             #[allow(clippy::cast_possible_truncation)] // At most 4096.
             let send = opcode::Send::new(types::Fd(socket.as_raw_fd()), room.as_ptr(), len as u32)
-                .flags((SendFlags::DONTWAIT | SendFlags::NOSIGNAL).bits().cast_signed())
+                .flags(FLAGS.bits().cast_signed())
                 .build()
-                .user_data(u64::from(key));
-            // SAFETY: the bytes must stay until the system has sent them, which is before `send`
-            // returns: it does not wait for a socket (DONTWAIT) and leaves nothing for later. If it
-            // fails, `give_up` keeps them for ever. They do not move: `room` is never replaced.
+                .user_data(key);
+            // SAFETY: the bytes must stay until the system has sent them. That is before `send`
+            // returns Ok: they wait for no socket (DONTWAIT in FLAGS), so that nothing is left for
+            // later. Where it does not, `drop` keeps them for ever.
             if unsafe { self.ring.submission().push(&send) }.is_ok() {
                 self.used += len;
                 self.count += 1;
@@ -110,17 +110,17 @@ mod imp {
         }
 
         /// Make the sends that were queued. `sent` learns which of them took how many bytes, one or
-        /// more; the others failed, or their socket is full. After an error, which says nothing
-        /// about a socket, the owner has to give up; those that `sent` does not know were not made.
-        pub fn send(&mut self, mut sent: impl FnMut(u32, usize)) -> io::Result<()> {
+        /// more; the others failed, or their socket is full.
+        ///
+        /// An error says nothing about a socket, but that this queue is of no use any more; what
+        /// `sent` was not told of was not sent.
+        pub fn send(&mut self, mut sent: impl FnMut(u64, usize)) -> io::Result<()> {
             while self.count > 0 {
-                let entered = self.ring.submit_and_wait(self.count);
+                let entered = self.ring.submit_and_wait(self.count as usize);
                 for done in self.ring.completion() {
                     self.count -= 1;
-                    #[allow(clippy::cast_possible_truncation)] // It was one of 32 bits.
-                    let key = done.user_data() as u32;
                     if let Ok(count @ 1..) = usize::try_from(done.result()) {
-                        sent(key, count);
+                        sent(done.user_data(), count);
                     }
                 }
                 match entered {
@@ -131,6 +131,15 @@ mod imp {
             }
             self.used = 0;
             Ok(())
+        }
+    }
+
+    impl Drop for Queue {
+        fn drop(&mut self) {
+            if self.count > 0 {
+                // The system may have begun to read it.
+                std::mem::forget(std::mem::take(&mut self.room));
+            }
         }
     }
 }
@@ -144,36 +153,38 @@ mod imp {
     use std::io;
     use std::os::fd::BorrowedFd;
 
-    /// No system but Linux has this.
+    /// There is none here.
     #[derive(Default)]
     pub struct Ring;
 
     impl Ring {
-        /// There is none.
-        pub fn queue(&mut self) -> Option<&mut Queue> {
+        /// None.
+        pub fn take(&mut self) -> Option<Box<Queue>> {
             None
         }
 
-        /// There is none anyway.
-        pub fn give_up(&mut self) {}
+        /// Never called.
+        pub fn put_back(&mut self, queue: Box<Queue>) {
+            match *queue {}
+        }
     }
 
     /// What is not there.
     pub enum Queue {}
 
     impl Queue {
-        /// Never asked.
+        /// Never called.
         pub fn has_room(&self) -> bool {
             match *self {}
         }
 
         /// Never called.
-        pub fn push(&mut self, _: u32, _: BorrowedFd<'_>, _: impl FnOnce(&mut [u8]) -> usize) {
+        pub fn push(&mut self, _: u64, _: BorrowedFd<'_>, _: impl FnOnce(&mut [u8]) -> usize) {
             match *self {}
         }
 
         /// Never called.
-        pub fn send(&mut self, _: impl FnMut(u32, usize)) -> io::Result<()> {
+        pub fn send(&mut self, _: impl FnMut(u64, usize)) -> io::Result<()> {
             match *self {}
         }
     }
@@ -187,46 +198,48 @@ mod tests {
 
     use super::*;
 
-    /// A ring; without one, which the system may refuse, there is nothing to test.
-    fn ring() -> Option<Ring> {
-        let mut ring = Ring::default();
-        if ring.queue().is_none() {
+    /// A queue; without one, which the system may refuse, there is nothing to test.
+    fn queue() -> Option<Box<Queue>> {
+        let queue = Ring::default().take();
+        if queue.is_none() {
             eprintln!("skipped: no io_uring here");
-            return None;
         }
-        Some(ring)
+        queue
     }
 
-    fn push(queue: &mut Queue, key: u32, socket: &UnixStream, bytes: &[u8]) {
+    fn push(queue: &mut Queue, key: u64, socket: &UnixStream, bytes: &[u8]) {
         queue.push(key, socket.as_fd(), |room| {
             room[..bytes.len()].copy_from_slice(bytes);
             bytes.len()
         });
     }
 
-    fn sent(queue: &mut Queue) -> Vec<(u32, usize)> {
+    /// What was sent, by key.
+    fn sent(queue: &mut Queue) -> Vec<(u64, usize)> {
         let mut all = Vec::new();
         queue.send(|key, count| all.push((key, count))).unwrap();
+        all.sort_unstable();
         all
     }
 
     #[test]
     fn each_socket_gets_what_is_its_own() {
-        let Some(mut ring) = ring() else { return };
-        let queue = ring.queue().unwrap();
+        let Some(mut queue) = queue() else { return };
         let pairs: Vec<_> = (0..100).map(|_| UnixStream::pair().unwrap()).collect();
-        let mut next = 0;
-        while next < 100 {
-            let first = next;
-            while queue.has_room() && next < 100 {
-                push(queue, next, &pairs[next as usize].0, &next.to_le_bytes());
-                next += 1;
+        let mut all = (0..100_u64).zip(&pairs).peekable();
+        while let Some((first, _)) = all.peek().copied() {
+            let mut next = first;
+            while queue.has_room()
+                && let Some((key, (here, _))) = all.next()
+            {
+                push(&mut queue, key, here, &key.to_le_bytes());
+                next = key + 1;
             }
-            let expected: Vec<_> = (first..next).map(|key| (key, 4)).collect();
-            assert_eq!(sent(queue), expected);
+            let expected: Vec<_> = (first..next).map(|key| (key, 8)).collect();
+            assert_eq!(sent(&mut queue), expected);
         }
-        for (key, (_, there)) in (0..100_u32).zip(&pairs) {
-            let mut bytes = [0; 4];
+        for (key, (_, there)) in (0..100_u64).zip(&pairs) {
+            let mut bytes = [0; 8];
             (&mut &*there).read_exact(&mut bytes).unwrap();
             assert_eq!(bytes, key.to_le_bytes());
         }
@@ -234,14 +247,13 @@ mod tests {
 
     #[test]
     fn no_more_is_queued_than_there_is_room_for() {
-        let Some(mut ring) = ring() else { return };
-        let queue = ring.queue().unwrap();
+        let Some(mut queue) = queue() else { return };
         let (here, mut there) = UnixStream::pair().unwrap();
         for queued in 0..17 {
             assert_eq!(queue.has_room(), queued < 16);
-            push(queue, 0, &here, &[b'x'; MOST_BYTES]);
+            push(&mut queue, 0, &here, &[b'x'; MOST_BYTES]);
         }
-        assert_eq!(sent(queue).len(), 16);
+        assert_eq!(sent(&mut queue).len(), 16);
         drop(here);
         let mut received = Vec::new();
         there.read_to_end(&mut received).unwrap();
@@ -251,20 +263,19 @@ mod tests {
 
     #[test]
     fn a_full_socket_and_a_closed_one_do_not_keep_the_others_waiting() {
-        let Some(mut ring) = ring() else { return };
-        let queue = ring.queue().unwrap();
+        let Some(mut queue) = queue() else { return };
         let (full, _unread) = UnixStream::pair().unwrap();
         while {
-            push(queue, 0, &full, &[b'x'; MOST_BYTES]);
-            sent(queue) == [(0, MOST_BYTES)]
+            push(&mut queue, 0, &full, &[b'x'; MOST_BYTES]);
+            sent(&mut queue) == [(0, MOST_BYTES)]
         } {}
         let (closed, gone) = UnixStream::pair().unwrap();
         drop(gone);
         let (open, mut there) = UnixStream::pair().unwrap();
         for (key, socket) in [(1, &full), (2, &closed), (3, &open)] {
-            push(queue, key, socket, b"abc");
+            push(&mut queue, key, socket, b"abc");
         }
-        let heard = sent(queue);
+        let heard = sent(&mut queue);
         // The full one may have room for three bytes where it had none for four thousand.
         assert!(heard.contains(&(3, 3)) && !heard.iter().any(|(key, _)| *key == 2), "{heard:?}");
         let mut bytes = [0; 3];
@@ -273,18 +284,16 @@ mod tests {
     }
 
     #[test]
-    fn another_thread_is_an_error_and_then_there_is_none() {
-        let Some(mut ring) = ring() else { return };
-        let (here, _there) = UnixStream::pair().unwrap();
-        push(ring.queue().unwrap(), 0, &here, b"abc");
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut count = 0;
-                assert!(ring.queue().unwrap().send(|_, _| count += 1).is_err());
-                assert_eq!(count, 0);
-                ring.give_up();
-                assert!(ring.queue().is_none());
-            });
-        });
+    fn another_thread_is_an_error_and_sends_nothing() {
+        let Some(mut queue) = queue() else { return };
+        let (here, mut there) = UnixStream::pair().unwrap();
+        push(&mut queue, 0, &here, b"abc");
+        std::thread::spawn(move || {
+            assert!(queue.send(|_, _| panic!("sent")).is_err());
+        })
+        .join()
+        .unwrap();
+        drop(here);
+        assert_eq!(there.read(&mut [0; 3]).unwrap(), 0);
     }
 }

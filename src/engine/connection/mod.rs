@@ -540,32 +540,33 @@ impl<B: MessageBuffer> Connection<B> {
         let was_congested = self.is_congested(settings);
         let count = self.transport.write(&mut self.outbox)?;
         if count > 0 {
-            self.note_taken(was_congested, settings, now);
+            self.note_reader(was_congested, settings, now);
         }
         Ok(count)
     }
 
-    /// Let what waits be sent with what waits for others, named by `slot`, where it is little and
-    /// the socket is not known to be full. [`note_sent`](Self::note_sent) is to be told.
-    pub fn join(&self, queue: &mut Queue, slot: u32) {
+    /// Let what waits be sent together with what waits for others, where it is little and the
+    /// socket is not known to be full; [`note_sent`](Self::note_sent) is told what of it was.
+    pub fn join(&self, queue: &mut Queue) {
         let is_little = (1..=MOST_BYTES).contains(&self.outbox.len());
         if is_little
             && !self.interest.write
             && self.is_open()
             && let Some(socket) = self.transport.bare()
         {
-            queue.push(slot, socket, |room| self.outbox.copy_to(room));
+            queue.push(self.handle.to_bits(), socket, |room| self.outbox.copy_to(room));
         }
     }
 
-    /// So many bytes of what waits were sent.
+    /// The first `count` bytes of what waited were sent.
     pub fn note_sent(&mut self, count: usize, settings: &Settings, now: Millis) {
         let was_congested = self.is_congested(settings);
         self.outbox.consume(count);
-        self.note_taken(was_congested, settings, now);
+        self.note_reader(was_congested, settings, now);
     }
 
-    fn note_taken(&mut self, was_congested: bool, settings: &Settings, now: Millis) {
+    /// Its socket has taken something.
+    fn note_reader(&mut self, was_congested: bool, settings: &Settings, now: Millis) {
         self.taken_at = now;
         if was_congested {
             // It was not listened to, but it reads: it is alive.

@@ -127,14 +127,15 @@ impl<B: MessageBuffer> Shard<B> {
                 self.counters.closed += 1;
                 self.counters.lost += 1;
                 self.news.push(News::Closed(handle, Closed::lost()));
+                self.wake();
             }
             Stage::Deciding => {
                 self.counters.abandoned += 1;
                 self.news.push(News::Abandoned(handle, "the system failed it".to_owned()));
+                self.wake();
             }
             Stage::Requesting | Stage::Ending => {}
         }
-        self.wake();
         self.remove(slot);
     }
 

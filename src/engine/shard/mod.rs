@@ -207,8 +207,8 @@ pub struct Shard<B> {
     pace: Pace,
     /// Connections with a backlog, which have a turn in the next round.
     backlogs: Vec<Handle>,
-    /// Slots with something to send or to settle.
-    dirty: Vec<u32>,
+    /// Those with something to send or to settle, each once; some may be gone.
+    dirty: Vec<Handle>,
     /// To send to many of them at once.
     ring: Ring,
     memory: Memory,
@@ -443,7 +443,7 @@ impl<B: MessageBuffer> Shard<B> {
             && !connection.dirty
         {
             connection.dirty = true;
-            self.dirty.push(slot);
+            self.dirty.push(connection.handle());
         }
     }
 

@@ -1,10 +1,12 @@
 //! How what is queued gets to the sockets: with the flush that ends a batch, or ahead of it.
 
+use crate::engine::handle::Handle;
 use crate::protocol::MessageBuffer;
 
-use super::{Shard, Stage};
+use super::{Shard, Stage, find};
 
-/// For how many something must wait so that [`Ring`](crate::engine::ring) pays.
+/// For how many something must wait so that [`Ring`](crate::engine::ring::Ring) pays: of four it
+/// takes as long as one by one.
 const FEWEST_TOGETHER: usize = 8;
 
 impl<B: MessageBuffer> Shard<B> {
@@ -23,10 +25,10 @@ impl<B: MessageBuffer> Shard<B> {
     fn settle_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         self.write_together(&dirty);
-        for slot in dirty.drain(..) {
-            if let Some(connection) = self.connections.get_mut(slot as usize) {
+        for handle in dirty.drain(..) {
+            if let Some(connection) = self.connection(handle) {
                 connection.dirty = false;
-                self.settle(slot);
+                self.settle(handle.slot());
             }
         }
         if self.dirty.is_empty() {
@@ -35,33 +37,35 @@ impl<B: MessageBuffer> Shard<B> {
         }
     }
 
-    /// Where little waits for each of many, send that with few system calls. What is left is for
-    /// those who write to one after the other, as is what follows from its being sent.
-    fn write_together(&mut self, slots: &[u32]) {
-        if slots.len() < FEWEST_TOGETHER || !self.settings.io_uring {
+    /// Send little to each of many with few system calls. What is left is for those who write to
+    /// one after the other, as is what follows from its being sent.
+    fn write_together(&mut self, handles: &[Handle]) {
+        if handles.len() < FEWEST_TOGETHER || !self.settings.io_uring {
             return;
         }
-        let Some(queue) = self.ring.queue() else { return };
-        let mut slots = slots.iter().peekable();
-        while slots.peek().is_some() {
+        let Some(mut queue) = self.ring.take() else { return };
+        let mut handles = handles.iter();
+        while handles.len() > 0 {
             while queue.has_room()
-                && let Some(&slot) = slots.next()
+                && let Some(&handle) = handles.next()
             {
-                if let Some(connection) = self.connections.get(slot as usize) {
-                    connection.join(queue, slot);
+                if let Some(connection) = self.connection(handle) {
+                    connection.join(&mut queue);
                 }
             }
-            let made = queue.send(|slot, count| {
-                if let Some(connection) = self.connections.get_mut(slot as usize) {
+            let made = queue.send(|key, count| {
+                let handle = Handle::from_bits(key);
+                if let Some(connection) = find(&mut self.connections, handle) {
                     connection.note_sent(count, &self.settings, self.now);
                     self.counters.bytes_sent += count as u64;
                     self.counters.writes_together += 1;
                 }
             });
             if made.is_err() {
-                return self.ring.give_up();
+                return;
             }
         }
+        self.ring.put_back(queue);
     }
 
     /// Send what waits, and watch for what is needed next.
@@ -109,8 +113,10 @@ impl<B: MessageBuffer> Shard<B> {
         self.write_together(&dirty);
         self.dirty = dirty;
         for index in 0..self.dirty.len() {
-            let Some(&slot) = self.dirty.get(index) else { break };
-            self.write_early(slot);
+            let Some(&handle) = self.dirty.get(index) else { break };
+            if self.connection(handle).is_some() {
+                self.write_early(handle.slot());
+            }
         }
     }
 
