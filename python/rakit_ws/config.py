@@ -288,14 +288,14 @@ class Config(Table):
         reloadable=False,
     )
     io_uring: bool = option(
-        "whether the sockets of eight clients and more are written with one system call, where up to "
-        "4 KiB wait for each; not those with TLS",
+        "whether many sockets are written with one system call: where eight clients or more have "
+        "something to be sent, those of them with at most 4 KiB and without TLS",
         boolean(),
         default=True,
-        cost="80 KiB and a descriptor for each shard. It saves 6 to 16 % of the system's part in "
-        "sending (benches/README.md)",
-        reached="where the system has none (before Linux 6.1, or as in a container whose seccomp profile "
-        "forbids it), each socket is written by itself, as with false; `writes_together` counts",
+        cost="80 KiB and a descriptor for each shard, from its first use on. What it saves is in "
+        "benches/README.md",
+        reached="where the system has none (before Linux 6.1) or refuses it (seccomp profiles of containers "
+        "do), each socket is written by itself, as with false: `writes_together` stays 0",
         precedent="libuv joins its calls of epoll_ctl in this way, unasked; its rings with a thread of the "
         "kernel's (SQPOLL), which were trouble, are off",
     )

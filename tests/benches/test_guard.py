@@ -90,7 +90,8 @@ def main(monkeypatch, tmp_path):
     file = tmp_path / "guard.json"
     monkeypatch.setattr(guard, "FIGURES", file)
     monkeypatch.setattr(guard, "build", lambda: tmp_path)
-    monkeypatch.setattr(guard, "environment", lambda _: HERE)
+    monkeypatch.setattr(guard, "environment", lambda: HERE)
+    monkeypatch.setattr(guard, "countable", lambda _: guard.WORKS)
     monkeypatch.setattr(guard.shutil, "which", lambda _: "/usr/bin/valgrind")
 
     def run(*arguments, instructions):
@@ -121,3 +122,20 @@ def test_a_run_without_update_leaves_the_committed_figures(main):
     before = main.file.read_bytes()
     main(instructions=50.0)
     assert main.file.read_bytes() == before
+
+
+def test_what_cannot_be_counted_here_is_left_out_and_nothing_else(main, monkeypatch):
+    main("--update", instructions=100.0)
+    without = [work for work in guard.WORKS if not work.needs_io_uring]
+    assert without != guard.WORKS
+    monkeypatch.setattr(guard, "countable", lambda _: without)
+    assert main(instructions=100.0) == 0
+    with pytest.raises(SystemExit, match="--update"):
+        main("--update", instructions=100.0)
+
+
+@pytest.mark.parametrize("there_is", ["true", "false"])
+def test_work_that_needs_io_uring_is_counted_where_there_is_one(tmp_path, monkeypatch, there_is):
+    monkeypatch.setattr(guard, "printed", lambda *_: there_is)
+    needy = [work for work in guard.countable(tmp_path) if work.needs_io_uring]
+    assert bool(needy) == (there_is == "true")
