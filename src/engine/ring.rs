@@ -1,7 +1,7 @@
 //! Sends to many sockets that share one system call: `io_uring`, on Linux from 6.1 on.
 //!
-//! The system does the same for each of them as for a `send`. Saved is that every `send` is a system
-//! call of its own.
+//! The system does the same for each of them as for a `send`. What is saved is a
+//! system call for each.
 
 /// Most bytes of one of them: of more, the call is not what costs.
 pub const MOST_BYTES: usize = 4096;
@@ -86,7 +86,8 @@ mod imp {
         }
 
         /// Queue a send, if there is room: of what `fill` leaves at the beginning of
-        /// [`MOST_BYTES`], so many bytes as it says. [`send`](Self::send) names it by `key`.
+        /// [`MOST_BYTES`], so many bytes as it says. [`send`](Self::send) names it by `key`;
+        /// the socket must stay open until then.
         pub fn push(
             &mut self,
             key: u64,
