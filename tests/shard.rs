@@ -200,6 +200,12 @@ fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     encoder::any_frame(true, opcode, Some([1, 2, 3, 4]), payload)
 }
 
+/// End TCP by a reset.
+fn reset(client: TcpStream) {
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+}
+
 fn read_to_end(client: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
@@ -473,9 +479,7 @@ fn an_undecided_client_that_resets_is_abandoned() {
     client.write_all(REQUEST).unwrap();
     let handle = server.requested();
     server.shard.flush();
-    let socket = socket2::SockRef::from(&client);
-    socket.set_linger(Some(Duration::ZERO)).unwrap();
-    drop(client);
+    reset(client);
     server.until_seen(&Seen::Abandoned(handle));
     assert!(server.shard.is_empty());
 }
@@ -1061,11 +1065,8 @@ fn a_batch_for_very_many_is_one_write_for_each_as_long_as_that_is_little() {
 #[test]
 fn each_of_many_gets_all_that_is_its_own_in_order_with_io_uring_and_without() {
     for io_uring in [true, false] {
-        let mut server = Server::new(Settings { io_uring, ..Settings::default() });
-        let mut hearers: Vec<_> = (0..150).map(|_| server.open()).collect();
-        for (_, handle) in &hearers {
-            server.shard.subscribe(*handle, "news");
-        }
+        let settings = Settings { io_uring, ..Settings::default() };
+        let Channel { mut server, mut hearers, .. } = Channel::with(150, settings);
         let before = server.counter("bytes_sent");
         let mut expected = vec![Vec::new(); hearers.len()];
         // Some of it is too much to be sent together.
@@ -1107,8 +1108,7 @@ fn a_newcomer_in_the_slot_of_one_who_was_still_to_be_flushed_gets_everything_onc
     let (first, handle) = server.open();
     assert!(server.shard.send(handle, Opcode::Text, Outgoing::Copy(b"for nobody")));
     // It is gone before that is flushed.
-    socket2::SockRef::from(&first).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(first);
+    reset(first);
     while !server.seen.contains(&Seen::Closed(handle, 1006, Side::Lost)) {
         server.poll();
     }
@@ -1151,11 +1151,7 @@ fn fewer_than_eight_are_written_one_by_one() {
 
 #[test]
 fn small_messages_go_out_whole_however_many_there_are() {
-    let mut server = Server::new(Settings::default());
-    let mut hearers: Vec<_> = (0..10).map(|_| server.open()).collect();
-    for (_, handle) in &hearers {
-        server.shard.subscribe(*handle, "news");
-    }
+    let Channel { mut server, mut hearers, .. } = Channel::new(10);
     // More pieces than one call takes.
     for n in 0..150_u8 {
         server.shard.publish("news", Opcode::Text, &[n % 100]);
@@ -1209,8 +1205,7 @@ fn what_a_full_socket_does_not_take_together_with_others_comes_later_and_nothing
 fn one_who_is_gone_does_not_keep_many_from_theirs() {
     let mut channel = Channel::new(12);
     let (gone, handle) = channel.hearers.remove(0);
-    socket2::SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(gone);
+    reset(gone);
     channel.server.shard.publish("news", Opcode::Text, b"abc");
     channel.server.shard.flush();
     for (client, _) in &mut channel.hearers {
@@ -1269,7 +1264,10 @@ impl Channel {
     }
 
     fn bounded(hearers: usize, max_send_buffer: usize) -> Self {
-        let settings = Settings { max_send_buffer, ..Settings::default() };
+        Self::with(hearers, Settings { max_send_buffer, ..Settings::default() })
+    }
+
+    fn with(hearers: usize, settings: Settings) -> Self {
         let mut server = Server::new(settings);
         let (publisher, from) = server.open();
         publisher.set_nonblocking(true).unwrap();
@@ -1637,8 +1635,7 @@ fn a_paused_client_that_resets_is_lost_and_what_it_left_is_not_reported() {
     server.shard.pause_reading(handle);
     server.shard.flush();
     client.write_all(&masked(Opcode::Text, b"left").repeat(1000)).unwrap();
-    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(client);
+    reset(client);
     server.until("the end", |server| server.shard.is_empty());
     assert_eq!(server.seen, [Seen::Closed(handle, 1006, Side::Lost)]);
 }
@@ -1910,8 +1907,7 @@ fn what_the_peer_can_do_in_each_state() {
 
         // The end of TCP ends everything; an open connection reports it.
         let (mut server, client, handle) = at(stage);
-        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
-        drop(client);
+        reset(client);
         server.until("the end", |server| server.shard.is_empty());
         match stage {
             Stage::Open => assert_eq!(server.seen, [Seen::Closed(handle, 1006, Side::Lost)]),

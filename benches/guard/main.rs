@@ -39,10 +39,10 @@ fn main() {
         "encode-64" => encode(64, times),
         "handshake" => handshake(times),
         "receive-and-send" => receive_and_send(times),
-        "fan-out" => fan_out(false, times),
+        "fan-out" => fan_out(one_by_one(), times),
         "fan-out-io_uring" => {
             assert!(has_io_uring(), "valgrind refuses it, or the system does");
-            fan_out(true, times);
+            fan_out(Settings::default(), times);
         }
         "has-io_uring" => println!("{}", has_io_uring()),
         other => panic!("no such work: {other}"),
@@ -90,7 +90,7 @@ fn handshake(times: usize) {
 
 /// Sockets that are ready: a message of each, sent back to it.
 fn receive_and_send(times: usize) {
-    let (mut shard, mut clients, _) = opened(10, false);
+    let (mut shard, mut clients, _) = opened(10, one_by_one());
     let frame = encoder::any_frame(true, Opcode::Text, Some(KEY), PUBLICATION);
     for _ in 0..times {
         for client in &mut clients {
@@ -119,8 +119,8 @@ fn receive_and_send(times: usize) {
 }
 
 /// A publication to all subscribers of a channel. What they are sent stays in their sockets.
-fn fan_out(io_uring: bool, times: usize) {
-    let (mut shard, _clients, handles) = opened(SUBSCRIBERS, io_uring);
+fn fan_out(settings: Settings, times: usize) {
+    let (mut shard, _clients, handles) = opened(SUBSCRIBERS, settings);
     for handle in handles {
         assert!(shard.subscribe(handle, TOPIC));
     }
@@ -130,8 +130,13 @@ fn fan_out(io_uring: bool, times: usize) {
     }
 }
 
-fn opened(count: usize, io_uring: bool) -> (Shard<GrowingBuffer>, Vec<TcpStream>, Vec<Handle>) {
-    let mut shard = Shard::new(Settings { io_uring, ..Settings::default() }, 0).unwrap();
+/// Each socket is written by itself, on every system.
+fn one_by_one() -> Settings {
+    Settings { io_uring: false, ..Settings::default() }
+}
+
+fn opened(count: usize, settings: Settings) -> (Shard<GrowingBuffer>, Vec<TcpStream>, Vec<Handle>) {
+    let mut shard = Shard::new(settings, 0).unwrap();
     shard.listen("127.0.0.1", 0, 4096).unwrap();
     let Some(Address::Inet(address)) = shard.addresses().next().cloned() else { panic!() };
     let (mut clients, mut handles) = (Vec::new(), Vec::new());

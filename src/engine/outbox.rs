@@ -220,7 +220,7 @@ impl Outbox {
         }
         if self.len <= GATHERED_BYTES {
             let mut room = [0; GATHERED_BYTES];
-            let bytes = copy(self.slices(), &mut room);
+            let bytes = self.copy_to(&mut room);
             return Ok((send(socket, bytes, FLAGS)?, bytes.len()));
         }
         let mut room = [IoSlice::new(&[]); MAX_SLICES];
@@ -243,9 +243,15 @@ impl Outbox {
         first.into_iter().chain(self.rest.iter().map(Chunk::bytes)).take(MAX_SLICES)
     }
 
-    /// Copy what waits into `room`, as far as whole chunks have room there; returns the length.
-    pub fn copy_to(&self, room: &mut [u8]) -> usize {
-        copy(self.slices(), room).len()
+    /// What waits, copied into `room`, as far as whole chunks have room there.
+    pub fn copy_to<'r>(&self, room: &'r mut [u8]) -> &'r [u8] {
+        let mut used = 0;
+        for slice in self.slices() {
+            let Some(place) = room.get_mut(used..used + slice.len()) else { break };
+            place.copy_from_slice(slice);
+            used += slice.len();
+        }
+        room.get(..used).unwrap_or_default()
     }
 
     /// Drop the first `count` bytes, which were sent.
@@ -272,17 +278,6 @@ impl Outbox {
 /// Send slices with one call; a peer that is gone is an error.
 pub fn send_slices(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
     sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), FLAGS)
-}
-
-/// The bytes of `slices`, as many as there is room for.
-fn copy<'r, 's>(slices: impl Iterator<Item = &'s [u8]>, room: &'r mut [u8]) -> &'r [u8] {
-    let mut used = 0;
-    for slice in slices {
-        let Some(place) = room.get_mut(used..used + slice.len()) else { break };
-        place.copy_from_slice(slice);
-        used += slice.len();
-    }
-    room.get(..used).unwrap_or_default()
 }
 
 /// `slices` in the form that the system wants, as many as there is room for.

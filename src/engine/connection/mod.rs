@@ -549,12 +549,9 @@ impl<B: MessageBuffer> Connection<B> {
     /// socket is not known to be full; [`note_sent`](Self::note_sent) is told what of it was.
     pub fn join(&self, queue: &mut Queue) {
         let is_little = (1..=MOST_BYTES).contains(&self.outbox.len());
-        if is_little
-            && !self.interest.write
-            && self.is_open()
-            && let Some(socket) = self.transport.bare()
-        {
-            queue.push(self.handle.to_bits(), socket, |room| self.outbox.copy_to(room));
+        if is_little && !self.interest.write && self.is_open() && !self.transport.is_tls() {
+            let copy = |room: &mut [u8]| self.outbox.copy_to(room).len();
+            queue.push(self.handle.to_bits(), self.as_fd(), copy);
         }
     }
 

@@ -58,11 +58,6 @@ impl Transport {
         Ok(Self { socket, tls: Some(Box::new(Session::new(settings)?)) })
     }
 
-    /// The socket, where bytes travel as they are.
-    pub fn bare(&self) -> Option<BorrowedFd<'_>> {
-        self.tls.is_none().then(|| self.socket.as_fd())
-    }
-
     /// Whether bytes are encrypted.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
