@@ -20,6 +20,8 @@ rust := $(shell find src -name '*.rs') $(wildcard Cargo.toml Cargo.lock build.rs
 # Without Python the crate is the protocol and the engine alone: no libpython is needed to link
 # its tests.
 pure := --no-default-features
+# As on systems without epoll and io_uring; rustdoc builds the crate once more and must be told too.
+portable := --cfg rakit_ws_portable_poller
 
 .PHONY: help run test test-rust test-python test-shards check check-format check-lint check-types check-floors \
 	check-rust coverage autobahn fuzz soak valgrind bench compare bench-guard docs format clean
@@ -49,7 +51,7 @@ test: test-rust test-python
 # The second time with the poller of systems without epoll, which Linux can run too.
 test-rust:
 	$(CARGO) test $(pure)
-	RUSTFLAGS="$$RUSTFLAGS --cfg rakit_ws_portable_poller" $(CARGO) test $(pure)
+	RUSTFLAGS="$$RUSTFLAGS $(portable)" RUSTDOCFLAGS="$$RUSTDOCFLAGS $(portable)" $(CARGO) test $(pure)
 
 test-python: $(VENV)/.dev
 	$(python) -m pytest $(TESTS)
