@@ -357,7 +357,8 @@ class Config(Table):
         unit="bytes",
         zero="not allowed",
         cost="up to this much memory, and one message, for each slow client; four times as much, and "
-        "once more for each further sender, while clients that send to it are held back",
+        "once more for each sender (several shards: twice, and 512 KiB), while clients that send to "
+        "it are held back",
         reached="what `slow_reader` says; so for one behind a burst of this size. A message is "
         "queued while less waits, so that a larger one goes to a client for which nothing waits. "
         "From half of it on, clients that send to one that reads are not read themselves",

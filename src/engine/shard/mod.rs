@@ -37,7 +37,7 @@ mod round;
 mod shortage;
 mod writing;
 
-pub use part::{Part, Restrained};
+pub use part::{MAX_UNHANDLED, Part, Restrained};
 use restraint::Restraint;
 pub use round::Pace;
 use round::Round;

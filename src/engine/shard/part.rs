@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::engine::census::Census;
+use crate::engine::connection::READ_BUFFER_BYTES;
 use crate::engine::handle::{Generations, Handle};
 use crate::engine::listener::Address;
 use crate::engine::per_ip::PerIp;
@@ -13,6 +14,10 @@ use crate::engine::timers::Millis;
 use crate::protocol::MessageBuffer;
 
 use super::{Event, FIRST_LISTENER_KEY, Shard};
+
+/// Batches that the caller may have to handle before a shard that is one of several receives no
+/// more. While it handles one the next is made.
+pub const MAX_UNHANDLED: usize = 2;
 
 /// What a shard has for others, and what it does differently where there are others. Alone it has
 /// nothing of it.
@@ -24,6 +29,19 @@ pub struct Part {
     /// What clients of other shards are to know.
     pub(super) restrained: Vec<Restrained>,
     ready: Vec<Ready>,
+}
+
+impl Part {
+    /// How much a sender of messages of `bound` bytes at most may have sent before it is told that
+    /// a recipient is behind. Alone it is told at once, between two messages; among several it has
+    /// had a turn in each batch that is on its way, and a turn ends one message and a buffer later.
+    pub(super) fn sent_before_told(&self, bound: usize) -> usize {
+        if self.is_one {
+            bound.saturating_add(READ_BUFFER_BYTES).saturating_mul(MAX_UNHANDLED)
+        } else {
+            bound
+        }
+    }
 }
 
 /// What becomes of a sender that is another shard's client.

@@ -22,8 +22,8 @@ const MOST: Millis = 3000;
 /// How often it is looked for those that have stalled, at most, once one was due.
 const LOOK_INTERVAL: Millis = 50;
 
-/// How many times its bound may wait for a recipient that holds one sender back: what that had
-/// sent when it was stopped. Each further sender may add the bound once.
+/// How many times its bound may wait for a recipient that holds senders back, beside what each of
+/// them [had sent](super::Part::sent_before_told) when it was stopped.
 const OVERSHOOT: usize = 4;
 
 /// A recipient that is behind, and those who wait for it.
@@ -159,7 +159,9 @@ impl<B: MessageBuffer> Shard<B> {
     pub(super) fn stretched(&self, slot: u32, bound: usize) -> usize {
         match self.restraints.get(&slot) {
             Some(restraint) if self.sender != Handle::NOBODY && !restraint.given_up => {
-                bound.saturating_mul(OVERSHOOT + restraint.senders.len())
+                let each = self.part.sent_before_told(bound);
+                let sent = each.saturating_mul(restraint.senders.len());
+                bound.saturating_mul(OVERSHOOT).saturating_add(sent)
             }
             _ => bound,
         }

@@ -14,17 +14,13 @@ use rustix::io::Errno;
 use crate::engine::census::Census;
 use crate::engine::listener::Address;
 use crate::engine::memory::Meter;
-use crate::engine::shard::{Pace, Restrained, Shard};
+use crate::engine::shard::{MAX_UNHANDLED, Pace, Restrained, Shard};
 use crate::engine::timers::{Millis, NEVER};
 use crate::protocol::GrowingBuffer;
 
 use super::batch::Batch;
 use super::mailbox::Mailbox;
 use super::orders::Orders;
-
-/// Batches that the caller may have to handle before a shard receives no more. While it handles
-/// one the next is made.
-const MAX_UNHANDLED: usize = 2;
 
 /// How often a shard that does not receive looks whether it can send: its poller, which would tell,
 /// would tell of everything that it does not receive, too.
