@@ -5,7 +5,7 @@ Faults of the caller raise what `rakit_ws.errors` declares; faults of a peer are
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Final, Generic, TypedDict, TypeVar, final, type_check_only
 
@@ -356,6 +356,8 @@ class ClientBase:
     """Whether it may give commands for another reason (`command_access`); False at first."""
     is_leaving: bool
     """Whether the server has disconnected it: nothing that it has sent is handled any more."""
+    signature: bytes
+    """The end of every message that it sends (`publish_from`); empty at first."""
 
     def __new__(cls, engine: Engine | ShardedEngine, handle: int, connected_at: int, /) -> Self: ...
     def send_frame(self, opcode: int, payload: bytes) -> bool:
@@ -571,6 +573,26 @@ class Engine:
         recipients are behind, although they read.
         """
 
+    def publish_from(
+        self,
+        client: ClientBase,
+        topic: str,
+        data: Buffer,
+        openings: Mapping[str, bytes],
+        /,
+    ) -> int:
+        """
+        Publish a message of a client: `openings[topic]`, `data` and its signature, without a space.
+
+        They are put together where they are queued, otherwise as `publish` does it. `openings` is
+        asked once for as long as the topic has a subscriber, which is to say that it must not
+        change, and each time where nobody hears it.
+
+        Raises:
+            TypeError: data that is no buffer, or an opening that is not `bytes`.
+            Exception: what `openings` raises.
+        """
+
     def broadcast(self, payload: bytes, sender: int = 0) -> int:
         """Queue a text message (valid UTF-8, unchecked) for everyone, otherwise as `publish`."""
 
@@ -725,6 +747,14 @@ class ShardedEngine:
     ) -> bool: ...
     def send_each(self, handles: Sequence[int], payload: bytes, sender: int = 0) -> int: ...
     def publish(self, topic: str, payload: bytes, sender: int = 0) -> int: ...
+    def publish_from(
+        self,
+        client: ClientBase,
+        topic: str,
+        data: Buffer,
+        openings: Mapping[str, bytes],
+        /,
+    ) -> int: ...
     def broadcast(self, payload: bytes, sender: int = 0) -> int: ...
     def broadcast_from(self, first: int, most: int, payload: bytes) -> tuple[int, int | None]: ...
     def subscribe(self, handle: int, topic: str) -> bool: ...

@@ -67,9 +67,8 @@ class Router:
         """
         if not self._is_open:
             return None
-        limits, publish = self._limits, self._hub.publish
+        limits, publish_from = self._limits, self._hub.publish_from
         decode_message, starts = wire.decode_message, wire.publication_starts
-        join = b"".join
 
         def publish_quickly(client: Client, opcode: int, payload: bytes) -> bool:
             size = len(payload)
@@ -83,9 +82,7 @@ class Router:
             ):
                 try:
                     message = decode_message(payload)
-                    channel = message.channel
-                    publication = join((starts[channel], message.data, client.signature))
-                    publish(channel, publication, client.handle)
+                    publish_from(client, message.channel, message.data, starts)
                     return True
                 except (DecodeError, NotUnderstoodError, RecursionError):
                     pass  # another object, or something is wrong with it: that takes its time
@@ -223,8 +220,7 @@ class Router:
             self._refuse(client, request_id, refusal)
 
     def _publish(self, client: Client, channel: str, data: Raw, request_id: bytes) -> None:
-        publication = wire.publication(channel, data, client.signature)
-        count = self._hub.publish(channel, publication, client.handle)
+        count = self._hub.publish_from(client, channel, data, wire.publication_starts)
         self._hub.acknowledge(client, request_id, "delivered", b"%d" % count)
 
     def _subscribe(self, client: Client, channel: str, request_id: bytes) -> None:

@@ -21,6 +21,7 @@ mod ring;
 mod settings;
 mod shard;
 mod shards;
+mod splicer;
 mod timers;
 mod tls;
 mod topics;

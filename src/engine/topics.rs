@@ -15,11 +15,17 @@ pub struct Membership {
     place: u32,
 }
 
+/// A topic, as long as it has a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicId(u32);
+
 #[derive(Debug)]
 struct Topic {
     name: Arc<str>,
     /// Slots of subscribers, in no order.
     subscribers: Vec<u32>,
+    /// What messages in it begin with, where somebody has said that.
+    opening: Option<Box<[u8]>>,
 }
 
 /// All topics that have a subscriber.
@@ -71,10 +77,32 @@ impl Topics {
         }
     }
 
+    /// The topic of that name, if it has a subscriber.
+    pub fn find(&self, name: &str) -> Option<TopicId> {
+        self.by_name.get(name).map(|id| TopicId(*id))
+    }
+
     /// The slots that hear `name`.
     pub fn subscribers(&self, name: &str) -> &[u32] {
-        let id = self.by_name.get(name).and_then(|id| self.topics.get(*id as usize));
-        id.map(|topic| topic.subscribers.as_slice()).unwrap_or_default()
+        self.find(name).map(|topic| self.subscribers_of(topic)).unwrap_or_default()
+    }
+
+    /// The slots that hear a topic.
+    pub fn subscribers_of(&self, topic: TopicId) -> &[u32] {
+        let topic = self.topics.get(topic.0 as usize);
+        topic.map(|topic| topic.subscribers.as_slice()).unwrap_or_default()
+    }
+
+    /// What messages in a topic begin with, if that [was said](Self::open).
+    pub fn opening(&self, topic: TopicId) -> Option<&[u8]> {
+        self.topics.get(topic.0 as usize)?.opening.as_deref()
+    }
+
+    /// Say what messages in `name` begin with, as long as it has a subscriber.
+    pub fn open(&mut self, name: &str, opening: &[u8]) {
+        if let Some(topic) = self.find(name).and_then(|id| self.topics.get_mut(id.0 as usize)) {
+            topic.opening = Some(opening.into());
+        }
     }
 
     /// How many topics have a subscriber.
@@ -102,7 +130,7 @@ impl Topics {
             return *id;
         }
         let name: Arc<str> = name.into();
-        let topic = Topic { name: Arc::clone(&name), subscribers: Vec::new() };
+        let topic = Topic { name: Arc::clone(&name), subscribers: Vec::new(), opening: None };
         let id = index(self.topics.insert(topic));
         self.by_name.insert(name, id);
         id
@@ -154,10 +182,17 @@ mod tests {
         assert!(topics.subscribe(&mut slots, 1, "chat"));
         assert!(!topics.subscribe(&mut slots, 1, "chat"), "twice");
         assert_eq!(topics.iter().collect::<Vec<_>>(), [("chat", 1)]);
+        let topic = topics.find("chat").unwrap();
+        assert_eq!(topics.opening(topic), None);
+        topics.open("chat", b"in chat: ");
+        assert_eq!(topics.opening(topic), Some(&b"in chat: "[..]));
         assert!(topics.unsubscribe(&mut slots, 1, "chat"));
         assert!(!topics.unsubscribe(&mut slots, 1, "chat"), "not subscribed");
         assert_eq!(topics.iter().count(), 0);
         assert!(topics.by_name.is_empty());
+        assert_eq!(topics.find("chat"), None);
+        assert!(topics.subscribe(&mut slots, 2, "room"), "in the place of the one that is gone");
+        assert_eq!(topics.opening(topics.find("room").unwrap()), None);
     }
 
     proptest! {

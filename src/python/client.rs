@@ -18,6 +18,8 @@ pub struct ClientBase {
     /// An engine of either kind.
     engine: Py<PyAny>,
     #[pyo3(get, set)]
+    signature: Py<PyBytes>,
+    #[pyo3(get, set)]
     mailbox: Option<Py<PyAny>>,
     #[pyo3(get, set)]
     connected_at: i64,
@@ -43,6 +45,7 @@ impl ClientBase {
         Ok(Self {
             handle,
             engine: engine.clone().unbind(),
+            signature: PyBytes::new(engine.py(), b"").unbind(),
             mailbox: None,
             connected_at,
             has_token: false,
@@ -83,6 +86,13 @@ impl ClientBase {
 
     fn retire(&mut self) {
         self.handle = Handle::NOBODY;
+    }
+}
+
+impl ClientBase {
+    /// Who it is to the engine, and the end of every message that it sends.
+    pub fn voice(&self, py: Python<'_>) -> (Handle, Py<PyBytes>) {
+        (self.handle, self.signature.clone_ref(py))
     }
 }
 

@@ -13,10 +13,12 @@ use crate::protocol::{Opcode, Refusal};
 
 use super::arguments::{close_code, header_lines, message, refusal_status, seconds};
 use super::buffer::BytesBuffer;
+use super::client::ClientBase;
 use super::clients::ClientTable;
 use super::flushes::Flushes;
 use super::rows::{Batches, Handlers, Row, note};
 use super::settings::overlaid;
+use super::splicing::{self, Splices};
 use super::tls::TlsIdentity;
 
 /// For fewer, it need not be known how long a flush takes.
@@ -207,6 +209,17 @@ impl Engine {
         Ok(count)
     }
 
+    #[pyo3(signature = (client, topic, data, openings, /))]
+    fn publish_from(
+        slf: &Bound<'_, Self>,
+        client: &Bound<'_, ClientBase>,
+        topic: &str,
+        data: &Bound<'_, PyAny>,
+        openings: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        splicing::publish_from(slf, client, topic, data, openings)
+    }
+
     #[pyo3(signature = (payload, sender = 0))]
     fn broadcast(&mut self, py: Python<'_>, payload: &[u8], sender: u64) -> PyResult<usize> {
         let sender = Handle::from_bits(sender);
@@ -377,8 +390,18 @@ impl Engine {
     fn is_due_sooner(&self) -> bool {
         self.shard.urgent_deadline().is_some_and(|at| at < self.known_deadline)
     }
+}
 
-    /// Outside a batch, tell the caller once that something waits to be flushed.
+impl Splices for Engine {
+    fn publish_spliced(&mut self, sender: Handle, topic: &str, parts: [&[u8]; 2]) -> Option<usize> {
+        let parts = |shard: &mut Shard<_>| shard.publish_spliced(topic, parts);
+        self.shard.because_of(sender, parts)
+    }
+
+    fn open_topic(&mut self, topic: &str, opening: &[u8]) {
+        self.shard.open_topic(topic, opening);
+    }
+
     fn request_flush(&mut self, py: Python<'_>) -> PyResult<()> {
         self.flushes.request_if(py, || self.shard.has_queued())
     }

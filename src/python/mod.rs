@@ -17,6 +17,7 @@ mod request;
 mod rows;
 mod settings;
 mod sharded;
+mod splicing;
 mod tls;
 
 use pyo3::prelude::*;

@@ -14,11 +14,13 @@ use crate::protocol::handshake::HeaderLine;
 use crate::protocol::{Opcode, Refusal};
 
 use super::arguments::{close_code, header_lines, message, refusal_status};
+use super::client::ClientBase;
 use super::clients::ClientTable;
 use super::errors::UsageError;
 use super::flushes::Flushes;
 use super::rows::{Batches, Handlers, Row, note};
 use super::settings::overlaid;
+use super::splicing::{self, Splices};
 use super::tls::TlsIdentity;
 
 /// [`Engine`](super::engine::Engine) with several shards, each in a thread of its own. See the stub
@@ -204,6 +206,17 @@ impl ShardedEngine {
         Ok(count)
     }
 
+    #[pyo3(signature = (client, topic, data, openings, /))]
+    fn publish_from(
+        slf: &Bound<'_, Self>,
+        client: &Bound<'_, ClientBase>,
+        topic: &str,
+        data: &Bound<'_, PyAny>,
+        openings: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        splicing::publish_from(slf, client, topic, data, openings)
+    }
+
     #[pyo3(signature = (payload, sender = 0))]
     fn broadcast(&mut self, py: Python<'_>, payload: &[u8], sender: u64) -> PyResult<usize> {
         let sender = Handle::from_bits(sender);
@@ -355,8 +368,17 @@ impl ShardedEngine {
         self.metronome.slice_ends(Instant::now(), done);
         has_more && self.metronome.may_go_on()
     }
+}
 
-    /// Outside a batch, tell the caller once that something waits to be flushed.
+impl Splices for ShardedEngine {
+    fn publish_spliced(&mut self, sender: Handle, topic: &str, parts: [&[u8]; 2]) -> Option<usize> {
+        self.shards.publish_spliced(sender, topic, parts)
+    }
+
+    fn open_topic(&mut self, topic: &str, opening: &[u8]) {
+        self.shards.open_topic(topic, opening);
+    }
+
     fn request_flush(&mut self, py: Python<'_>) -> PyResult<()> {
         self.flushes.request_if(py, || self.shards.has_queued())
     }

@@ -51,7 +51,6 @@ class Client(ClientBase):
         "id",
         "identified",
         "request",
-        "signature",
         "subprotocol",
         "user_id",
     )
@@ -76,8 +75,6 @@ class Client(ClientBase):
     """Channels that it has shown a grant for."""
     handle: int
     """Its name in the engine; nobody's, when it has ended."""
-    signature: bytes
-    """The end of every message that it sends."""
 
     def __new__(cls, hub: Hub, handle: int, *_: object) -> Self:
         """Make the part of it that is native."""

@@ -14,7 +14,9 @@ from rakit_ws.hub.showing import Showing
 from rakit_ws.log import log
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from msgspec import Raw
 
     from rakit_ws._core import Request
     from rakit_ws.dialect import Dialect
@@ -36,6 +38,15 @@ class Publish(Protocol):
     """Queues a message for the subscribers of a channel."""
 
     def __call__(self, channel: str, payload: bytes, sender: int = NOBODY, /) -> int:
+        """Return for how many."""
+
+
+class PublishFrom(Protocol):
+    """Queues what a client publishes for the subscribers of a channel."""
+
+    def __call__(
+        self, client: Client, channel: str, data: Raw, openings: Mapping[str, bytes], /
+    ) -> int:
         """Return for how many."""
 
 
@@ -89,6 +100,14 @@ class Hub:
 
         The third argument is the handle of the client that has caused it, if one has: it waits
         for recipients that are behind.
+        """
+        self.publish_from: PublishFrom = (
+            self._publish_from_and_show if hooks.send else engine.publish_from
+        )
+        """
+        Queue `openings[channel]`, the data and the client's signature for the subscribers.
+
+        For as long as a channel has one it is not asked again what its messages begin with.
         """
         self.broadcast: Broadcast = self._broadcast_and_show if hooks.send else engine.broadcast
         """Queue a message for everyone, otherwise as `publish`."""
@@ -223,6 +242,12 @@ class Hub:
         clients = map(self.by_handle.get, self.engine.subscribers(channel))
         self.show_sent([client for client in clients if client is not None], payload)
         return self.engine.publish(channel, payload, sender)
+
+    def _publish_from_and_show(
+        self, client: Client, channel: str, data: Raw, openings: Mapping[str, bytes]
+    ) -> int:
+        publication = b"".join((openings[channel], data, client.signature))
+        return self._publish_and_show(channel, publication, client.handle)
 
     def _send_each_and_show(
         self, handles: Sequence[int], payload: bytes, sender: int = NOBODY

@@ -21,6 +21,7 @@ use super::per_ip::PerIp;
 use super::poller::Poller;
 use super::ring::Ring;
 use super::settings::Settings;
+use super::splicer::Splicer;
 use super::timers::{Millis, NEVER, Timers};
 use super::tls::TlsSettings;
 use super::topics::{Membership, Memberships, Topics};
@@ -226,6 +227,7 @@ pub struct Shard<B> {
     /// What has happened outside a poll and is to be reported by the next one.
     news: Vec<News>,
     buffer: Box<[u8]>,
+    splicer: Splicer,
     compressor: Compressor,
     inflaters: InflaterPool,
     /// What new connections speak TLS with, if they do.
@@ -278,6 +280,7 @@ impl<B: MessageBuffer> Shard<B> {
             unflushed: 0,
             news: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            splicer: Splicer::default(),
             inflaters: InflaterPool::default(),
             tls: None,
             wire: Box::default(),

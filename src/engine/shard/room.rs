@@ -56,12 +56,19 @@ impl<B: MessageBuffer> Shard<B> {
     /// Whether fewer bytes wait than the bound; if not, the socket gets a chance first.
     fn has_room(&mut self, slot: u32) -> bool {
         let bound = self.bound();
-        let queued = |shard: &Self| shard.connections.get(slot as usize).map(|c| c.outbox.len());
-        if queued(self).is_none_or(|len| len < bound) {
-            return true;
-        }
+        self.queues_less(slot, bound) || self.makes_room(slot, bound)
+    }
+
+    fn queues_less(&self, slot: u32, bound: usize) -> bool {
+        self.connections.get(slot as usize).is_none_or(|c| c.outbox.len() < bound)
+    }
+
+    // Apart from the rest, so that that is part of the loop over recipients (make bench-guard,
+    // fan-out: 570 -> 552 instructions).
+    #[cold]
+    fn makes_room(&mut self, slot: u32, bound: usize) -> bool {
         self.write_early(slot);
-        queued(self).is_none_or(|len| len < self.stretched(slot, bound))
+        self.queues_less(slot, self.stretched(slot, bound))
     }
 
     /// How much may wait for a client. Where messages are dropped at the bound, none is closed for

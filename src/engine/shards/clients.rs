@@ -321,6 +321,16 @@ impl Clients {
         &self.topics
     }
 
+    /// What messages in a topic begin with, if that was said.
+    pub fn opening(&self, topic: &str) -> Option<&[u8]> {
+        self.topics.opening(self.topics.find(topic)?)
+    }
+
+    /// Say what messages in a topic begin with, as long as it has a subscriber.
+    pub fn open_topic(&mut self, topic: &str, opening: &[u8]) {
+        self.topics.open(topic, opening);
+    }
+
     /// Who hears a topic.
     pub fn subscribers(&self, topic: &str) -> impl Iterator<Item = Handle> {
         let places = self.topics.subscribers(topic).iter();

@@ -29,6 +29,7 @@ use super::outbox::{Outgoing, SHARE_FROM_BYTES};
 use super::per_ip::PerIp;
 use super::settings::Settings;
 use super::shard::{Event, Pace, Shard};
+use super::splicer::Splicer;
 use super::tls::TlsSettings;
 
 mod batch;
@@ -68,6 +69,7 @@ pub struct Shards {
     /// What is to be told at the next opportunity.
     failure: Option<Failure>,
     clients: Clients,
+    splicer: Splicer,
     settings: Settings,
     addresses: Vec<Address>,
     /// Which shards say that memory is short.
@@ -97,6 +99,7 @@ impl Shards {
             handled: vec![0; count],
             failure: None,
             clients: Clients::new(count),
+            splicer: Splicer::default(),
             settings: settings.clone(),
             addresses: Vec::new(),
             short: 0,
@@ -458,6 +461,25 @@ impl Shards {
             self.post_if_heavy();
         }
         count
+    }
+
+    /// [`Shard::publish_spliced`], because of `sender`.
+    pub fn publish_spliced(
+        &mut self,
+        sender: Handle,
+        topic: &str,
+        [data, end]: [&[u8]; 2],
+    ) -> Option<usize> {
+        let opening = self.clients.opening(topic)?;
+        let message = self.splicer.splice(&[opening, data, end]);
+        let count = self.publish(sender, topic, Opcode::Text, &message);
+        self.splicer.take_back(message);
+        Some(count)
+    }
+
+    /// [`Shard::open_topic`].
+    pub fn open_topic(&mut self, topic: &str, opening: &[u8]) {
+        self.clients.open_topic(topic, opening);
     }
 
     /// [`Shard::send_each`], because of `sender`.
