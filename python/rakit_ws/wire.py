@@ -26,9 +26,9 @@ MAX_ID_CHARS = 64
 # Of an object that needs the slow decoder, so that one message cannot keep it long.
 MAX_KEYS = 256
 
-# Channels whose opening bytes are kept, so that the hot path does not encode the name again: 10 MB
-# at most, where all have names of 255 bytes.
-_CACHED_CHANNELS = 16384
+# Channels whose opening bytes are kept here, 0.3 MB at most, where all have names of 255 bytes. Those of
+# channels that somebody hears are kept by the engine, for what clients publish.
+_CACHED_CHANNELS = 512
 
 
 def _no_json(word: str) -> object:
