@@ -27,7 +27,7 @@ MESSAGES = [
     b'{"event":"message","channel":"lobby-%d","data":{"text":"selamat pagi, apa kabar?"}}' % number
     for number in range(8)
 ]
-# What a subscriber gets in one write.
+# What a subscriber gets in one write; N is a multiple of it.
 BATCH = 40
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

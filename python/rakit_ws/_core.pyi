@@ -584,12 +584,15 @@ class Engine:
         """
         Publish a message of a client: `openings[topic]`, `data` and its signature, without a space.
 
-        They are put together where they are queued, otherwise as `publish` does it. `openings` is
-        asked once for as long as the topic has a subscriber, which is to say that it must not
-        change, and each time where nobody hears it.
+        They are put together where they are queued, otherwise as `publish` does it: the whole must
+        be UTF-8, and what is returned is for how many it is queued. `openings` is asked once for as
+        long as the topic has a subscriber, which is to say that it must not change, and each time
+        where nobody hears it.
 
         Raises:
-            TypeError: data that is no buffer, or an opening that is not `bytes`.
+            TypeError: data that is no read-only buffer, or an opening that is not `bytes`.
+            BufferError: data that is not contiguous.
+            UnicodeEncodeError: a topic with half a surrogate pair.
             Exception: what `openings` raises.
         """
 

@@ -449,7 +449,7 @@ class Config(Table):
         default=1_000_000,
         unit="channels",
         zero="no limit but `max_connections` times `max_channels_per_client`",
-        cost="about 250 bytes and twice its name for each channel",
+        cost="about 250 bytes and its name, once as it is and once as JSON, for each channel",
         reached="subscribing to one that nobody hears yet is answered with the error "
         "`too_many_channels`; those that exist stay open to all",
         precedent="Centrifugo and Soketi bound only each client's; this one keeps memory "

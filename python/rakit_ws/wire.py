@@ -26,8 +26,8 @@ MAX_ID_CHARS = 64
 # Of an object that needs the slow decoder, so that one message cannot keep it long.
 MAX_KEYS = 256
 
-# Channels whose opening bytes are kept here, 0.3 MB at most, where all have names of 255 bytes. Those of
-# channels that somebody hears are kept by the engine, for what clients publish.
+# Channels whose opening bytes are kept here. Those of channels that somebody hears are kept by the
+# engine, for what clients publish where there is no `send` hook.
 _CACHED_CHANNELS = 512
 
 
@@ -417,7 +417,7 @@ class _PublicationStarts(dict[str, bytes]):
     """
     What publications in a channel begin with, for the channels that were used lately.
 
-    A look-up costs half of what an lru_cache asks (make bench-guard: route).
+    A look-up costs half of what an lru_cache asks.
     """
 
     def __missing__(self, channel: str) -> bytes:

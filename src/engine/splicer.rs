@@ -13,6 +13,7 @@ impl Splicer {
     /// These parts, one behind the other; to be [given back](Self::take_back).
     pub fn splice(&mut self, parts: &[&[u8]]) -> Vec<u8> {
         let mut message = std::mem::take(&mut self.kept);
+        message.reserve_exact(parts.iter().map(|part| part.len()).sum());
         for part in parts {
             message.extend_from_slice(part);
         }
@@ -41,6 +42,9 @@ mod tests {
             splicer.take_back(message);
             assert!(splicer.kept.capacity() > 0);
         }
+        let kept = splicer.splice(&[&vec![0; KEPT_BYTES / 2], &vec![0; KEPT_BYTES / 2]]);
+        splicer.take_back(kept);
+        assert_eq!(splicer.kept.capacity(), KEPT_BYTES);
         let large = splicer.splice(&[&vec![0; KEPT_BYTES + 1]]);
         splicer.take_back(large);
         assert_eq!(splicer.kept.capacity(), 0);

@@ -98,11 +98,11 @@ impl Topics {
         self.topics.get(topic.0 as usize)?.opening.as_deref()
     }
 
-    /// Say what messages in `name` begin with, as long as it has a subscriber.
-    pub fn open(&mut self, name: &str, opening: &[u8]) {
-        if let Some(topic) = self.find(name).and_then(|id| self.topics.get_mut(id.0 as usize)) {
-            topic.opening = Some(opening.into());
-        }
+    /// Say what messages in `name` begin with, as long as it has a subscriber. False where it has
+    /// none.
+    pub fn open(&mut self, name: &str, opening: &[u8]) -> bool {
+        let topic = self.find(name).and_then(|topic| self.topics.get_mut(topic.0 as usize));
+        topic.map(|topic| topic.opening = Some(opening.into())).is_some()
     }
 
     /// How many topics have a subscriber.
@@ -184,13 +184,14 @@ mod tests {
         assert_eq!(topics.iter().collect::<Vec<_>>(), [("chat", 1)]);
         let topic = topics.find("chat").unwrap();
         assert_eq!(topics.opening(topic), None);
-        topics.open("chat", b"in chat: ");
+        assert!(topics.open("chat", b"in chat: "));
         assert_eq!(topics.opening(topic), Some(&b"in chat: "[..]));
         assert!(topics.unsubscribe(&mut slots, 1, "chat"));
         assert!(!topics.unsubscribe(&mut slots, 1, "chat"), "not subscribed");
         assert_eq!(topics.iter().count(), 0);
         assert!(topics.by_name.is_empty());
         assert_eq!(topics.find("chat"), None);
+        assert!(!topics.open("chat", b"in chat: "), "nobody hears it");
         assert!(topics.subscribe(&mut slots, 2, "room"), "in the place of the one that is gone");
         assert_eq!(topics.opening(topics.find("room").unwrap()), None);
     }

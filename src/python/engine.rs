@@ -394,12 +394,12 @@ impl Engine {
 
 impl Splices for Engine {
     fn publish_spliced(&mut self, sender: Handle, topic: &str, parts: [&[u8]; 2]) -> Option<usize> {
-        let parts = |shard: &mut Shard<_>| shard.publish_spliced(topic, parts);
-        self.shard.because_of(sender, parts)
+        let publish = |shard: &mut Shard<_>| shard.publish_spliced(topic, parts);
+        self.shard.because_of(sender, publish)
     }
 
-    fn open_topic(&mut self, topic: &str, opening: &[u8]) {
-        self.shard.open_topic(topic, opening);
+    fn open_topic(&mut self, topic: &str, opening: &[u8]) -> bool {
+        self.shard.open_topic(topic, opening)
     }
 
     fn request_flush(&mut self, py: Python<'_>) -> PyResult<()> {

@@ -375,8 +375,8 @@ impl Splices for ShardedEngine {
         self.shards.publish_spliced(sender, topic, parts)
     }
 
-    fn open_topic(&mut self, topic: &str, opening: &[u8]) {
-        self.shards.open_topic(topic, opening);
+    fn open_topic(&mut self, topic: &str, opening: &[u8]) -> bool {
+        self.shards.open_topic(topic, opening)
     }
 
     fn request_flush(&mut self, py: Python<'_>) -> PyResult<()> {

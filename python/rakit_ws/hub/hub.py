@@ -107,7 +107,8 @@ class Hub:
         """
         Queue `openings[channel]`, the data and the client's signature for the subscribers.
 
-        For as long as a channel has one it is not asked again what its messages begin with.
+        `openings` must always say the same: without a `send` hook it is asked once for as long as
+        the channel has one.
         """
         self.broadcast: Broadcast = self._broadcast_and_show if hooks.send else engine.broadcast
         """Queue a message for everyone, otherwise as `publish`."""

@@ -37,9 +37,10 @@ impl<B: MessageBuffer> Shard<B> {
         Some(count)
     }
 
-    /// Say what messages in a topic begin with, as long as it has a subscriber.
-    pub fn open_topic(&mut self, topic: &str, opening: &[u8]) {
-        self.topics.open(topic, opening);
+    /// Say what messages in a topic begin with, as long as it has a subscriber. False where it has
+    /// none.
+    pub fn open_topic(&mut self, topic: &str, opening: &[u8]) -> bool {
+        self.topics.open(topic, opening)
     }
 
     fn publish_in(&mut self, topic: TopicId, opcode: Opcode, payload: &[u8]) -> usize {

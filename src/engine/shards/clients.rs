@@ -326,9 +326,10 @@ impl Clients {
         self.topics.opening(self.topics.find(topic)?)
     }
 
-    /// Say what messages in a topic begin with, as long as it has a subscriber.
-    pub fn open_topic(&mut self, topic: &str, opening: &[u8]) {
-        self.topics.open(topic, opening);
+    /// Say what messages in a topic begin with, as long as it has a subscriber. False where it has
+    /// none.
+    pub fn open_topic(&mut self, topic: &str, opening: &[u8]) -> bool {
+        self.topics.open(topic, opening)
     }
 
     /// Who hears a topic.

@@ -478,8 +478,8 @@ impl Shards {
     }
 
     /// [`Shard::open_topic`].
-    pub fn open_topic(&mut self, topic: &str, opening: &[u8]) {
-        self.clients.open_topic(topic, opening);
+    pub fn open_topic(&mut self, topic: &str, opening: &[u8]) -> bool {
+        self.clients.open_topic(topic, opening)
     }
 
     /// [`Shard::send_each`], because of `sender`.
