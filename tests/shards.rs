@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -639,12 +641,15 @@ fn a_sender_waits_for_a_recipient_of_another_shard_that_is_behind_and_goes_on() 
         }
         sender
     });
+    let is_restrained = Arc::new(AtomicBool::new(false));
+    let may_hurry = Arc::clone(&is_restrained);
     let reader = thread::spawn(move || {
         let mut bytes = 0;
         let mut buffer = vec![0; 16 << 10];
         while bytes < MESSAGES * 1004 {
-            // Slower than what comes, and never stalled.
-            thread::sleep(Duration::from_micros(100));
+            // Slower than what comes, however slow the machine is, and never stalled.
+            let rest = if may_hurry.load(Ordering::Relaxed) { 100 } else { 10_000 };
+            thread::sleep(Duration::from_micros(rest));
             match recipient.read(&mut buffer).unwrap() {
                 0 => break,
                 count => bytes += count,
@@ -664,6 +669,8 @@ fn a_sender_waits_for_a_recipient_of_another_shard_that_is_behind_and_goes_on() 
                 other => panic!("{other:?}"),
             }
         }
+        let restrained = server.counter("publishers_restrained");
+        is_restrained.store(restrained > 0, Ordering::Relaxed);
         count == MESSAGES
     });
     server.shards.flush();
