@@ -41,7 +41,7 @@ async def test_a_message_is_its_opening_its_data_and_the_signature(channel):
     engine, hearer, client = channel
     client.signature = b',"from":"me"}'
     openings = Openings()
-    # One that is copied, and one that is too large for that; data in any buffer.
+    # Copied, and one that is too large for that; data in any buffer that is read-only.
     for data in (b"1", memoryview(b'"two"'), memoryview(b'"%b"' % (b"x" * 200_000))):
         assert engine.publish_from(client, "c", data, openings) == 1
         assert await heard(hearer) == {"in": "c", "data": json.loads(bytes(data)), "from": "me"}
